@@ -1,0 +1,13 @@
+//! Purpose: the HTTP/1.1 codec without I/O: parse, frame, serialise.
+//! Box in the picture: every place where HTTP crosses a socket (edge, web server, upstreams).
+//! Invariants: no I/O, no clock; whatever the split of the bytes over reads, the result is the same;
+//!   an ambiguous message is an error, never a guess (RFC 9112 section 11.2); what is forwarded is
+//!   always serialised anew.
+//! Start reading at: [`RequestParser`], [`BodyDecoder`], [`encode`].
+//! Tested by: unit tests beside each file, property tests in `tests/`, the fuzz target `http1`.
+#![forbid(unsafe_code)]
+
+mod headers;
+
+pub use headers::{Headers, tokens};
+pub use http::{Method, StatusCode, Version};
