@@ -7,7 +7,20 @@
 //! Tested by: unit tests beside each file, property tests in `tests/`, the fuzz target `http1`.
 #![forbid(unsafe_code)]
 
+mod body;
+mod connection;
+pub mod encode;
+mod error;
 mod headers;
+pub mod limits;
+mod request;
+mod response;
+mod scan;
 
+pub use body::{BodyDecoder, BodyLength, Decoded};
+pub use error::ParseError;
 pub use headers::{Headers, tokens};
 pub use http::{Method, StatusCode, Version};
+pub use limits::HeadLimits;
+pub use request::{RequestHead, RequestParser};
+pub use response::{ResponseHead, ResponseParser};
