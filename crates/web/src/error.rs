@@ -1,0 +1,17 @@
+//! What can be wrong with the web server's options.
+
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("site `{site}`: {source}")]
+    Site {
+        site: String,
+        source: trilith_route::RouterError,
+    },
+    #[error("the code base {path} cannot be opened: {source}; set code.path to the folder of your application", path = path.display())]
+    CodeBase {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}
