@@ -1,1 +1,24 @@
-//! (skeleton)
+//! Purpose: one TOML file -> typed [`Config`], or all diagnostics at once with places and hints.
+//! Box in the picture: none; it describes all of them.
+//! Invariants: no I/O, no clock, no randomness; whatever the text is, [`Config::parse`] returns, never
+//!     panics, and says everything that is wrong; a [`Config`] exists only after all checks passed;
+//!     names, types, defaults and meanings of the keys stand in one table, `keys`.
+//! Start reading at: [`Config`], then `keys.rs`, then `read.rs`.
+//! Tested by: `tests/broken` and `tests/good` (golden files), `tests/never_panics.rs`, `keys/tests.rs`.
+#![forbid(unsafe_code)]
+
+mod diagnostics;
+pub mod limits;
+mod model;
+mod read;
+mod values;
+
+pub use diagnostics::{Diagnostic, Diagnostics, Severity};
+pub use model::{
+    App, Balance, Cluster, Code, Config, Database, Edge, HealthCheck, Loaded, Mode, Ports, Role,
+    Roles, Route, RouteAction, Server, Site, SiteTls, Synchronous, Upstream, UpstreamServer, Vip,
+    Workers,
+};
+pub use values::{
+    AppName, CodePath, HostName, InvalidValue, PathPattern, RedirectStatus, UpstreamName, UrlPath,
+};
