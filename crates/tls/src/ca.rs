@@ -1,0 +1,225 @@
+//! The cluster's own certificate authority: two PEM files in the secrets folder.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::SystemTime;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
+use trilith_base::ServerName;
+
+use crate::error::TlsError;
+use crate::limits::{CA_VALIDITY, CLOCK_SKEW, LEAF_VALIDITY};
+use crate::peer::peer_dns_name;
+use crate::provider::provider;
+
+/// The CA's certificate in the secrets folder; browsers may be told to trust it.
+pub const CA_CERTIFICATE_FILE: &str = "ca.crt";
+/// The CA's private key in the secrets folder, mode 0600.
+pub const CA_KEY_FILE: &str = "ca.key";
+
+/// Signs the certificates of the cluster's servers (for talking to each other) and of sites with
+/// `tls = "internal"`. The same on every server. ECDSA P-256: a handshake costs a core a tenth of RSA.
+pub struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    certificate_pem: String,
+}
+
+impl Ca {
+    /// Makes a new CA, valid for ten years from `now`, and writes it into `dir`, which is made (0700)
+    /// when missing. Never overwrites one.
+    pub fn create(dir: &Path, cluster: &str, now: SystemTime) -> Result<Self, TlsError> {
+        let (certificate_path, key_path) = (dir.join(CA_CERTIFICATE_FILE), dir.join(CA_KEY_FILE));
+        if let Some(path) = [&certificate_path, &key_path]
+            .into_iter()
+            .find(|p| p.exists())
+        {
+            return Err(TlsError::CaExists { path: path.clone() });
+        }
+        let failed = issue_error(&[cluster.to_owned()]);
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(&failed)?;
+        let params = ca_params(cluster, now);
+        let certificate_pem = params.self_signed(&key).map_err(&failed)?.pem();
+
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(TlsError::file(dir))?;
+        // The key first: a crash in between leaves no certificate that nobody can sign for.
+        write_new(&key_path, key.serialize_pem().as_bytes(), 0o600)?;
+        write_new(&certificate_path, certificate_pem.as_bytes(), 0o644)?;
+        Self::load(dir)
+    }
+
+    /// Reads the CA that [`Ca::create`] wrote, here or on another server.
+    pub fn load(dir: &Path) -> Result<Self, TlsError> {
+        let (certificate_path, key_path) = (dir.join(CA_CERTIFICATE_FILE), dir.join(CA_KEY_FILE));
+        if !certificate_path.exists() && !key_path.exists() {
+            return Err(TlsError::NoCa { dir: dir.into() });
+        }
+        let certificate_pem =
+            fs::read_to_string(&certificate_path).map_err(TlsError::file(&certificate_path))?;
+        let key_pem = fs::read_to_string(&key_path).map_err(TlsError::file(&key_path))?;
+        let certificate =
+            CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(|_| {
+                TlsError::NoCertificate {
+                    path: certificate_path.clone(),
+                }
+            })?;
+        let key = KeyPair::from_pem(&key_pem).map_err(|_| TlsError::NoKey {
+            path: key_path.clone(),
+        })?;
+        let der = PrivatePkcs8KeyDer::from(key.serialize_der());
+        CertifiedKey::from_der(vec![certificate.clone()], der.into(), &provider()).map_err(
+            |_| TlsError::Mismatch {
+                certificate: certificate_path.clone(),
+                key: key_path,
+            },
+        )?;
+        let issuer = Issuer::from_ca_cert_der(&certificate, key)
+            .map_err(|error| TlsError::invalid(&certificate_path, error))?;
+        Ok(Self {
+            issuer,
+            certificate,
+            certificate_pem,
+        })
+    }
+
+    /// The CA's own certificate.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// The same in PEM, as people install it.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// A certificate for a site: `names` are host names or IP addresses, the first is the subject.
+    /// Valid for 90 days from `now`. The key exists in memory only.
+    pub fn issue_site(&self, names: &[String], now: SystemTime) -> Result<CertifiedKey, TlsError> {
+        let sans = names
+            .iter()
+            .map(|name| site_san(name))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(issue_error(names))?;
+        let subject = names.first().map_or("trilith", String::as_str);
+        self.issue(
+            subject,
+            sans,
+            vec![ExtendedKeyUsagePurpose::ServerAuth],
+            now,
+        )
+    }
+
+    /// A certificate with which a server proves to the others who it is, in both directions.
+    pub fn issue_peer(
+        &self,
+        server: &ServerName,
+        address: IpAddr,
+        now: SystemTime,
+    ) -> Result<CertifiedKey, TlsError> {
+        let dns = peer_dns_name(server);
+        let san = dns
+            .as_str()
+            .try_into()
+            .map_err(issue_error(&[dns.clone()]))?;
+        let sans = vec![SanType::DnsName(san), SanType::IpAddress(address)];
+        let usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            // Only these certificates have it: peers ask for it, so that a site's key opens no door.
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        self.issue(server.as_str(), sans, usages, now)
+    }
+
+    fn issue(
+        &self,
+        subject: &str,
+        sans: Vec<SanType>,
+        usages: Vec<ExtendedKeyUsagePurpose>,
+        now: SystemTime,
+    ) -> Result<CertifiedKey, TlsError> {
+        let failed = issue_error(&[subject.to_owned()]);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, subject);
+        params.subject_alt_names = sans;
+        params.not_before = (now - CLOCK_SKEW).into();
+        params.not_after = (now + LEAF_VALIDITY).into();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = usages;
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(&failed)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(&failed)?;
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let chain = vec![certificate.der().clone(), self.certificate.clone()];
+        Ok(CertifiedKey::from_der(chain, key, &provider())?)
+    }
+}
+
+impl std::fmt::Debug for Ca {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the key.
+        f.write_str("Ca")
+    }
+}
+
+fn ca_params(cluster: &str, now: SystemTime) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("Trilith CA of {cluster}"));
+    params.not_before = (now - CLOCK_SKEW).into();
+    params.not_after = (now + CA_VALIDITY).into();
+    // No intermediate authorities.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+    ];
+    params
+}
+
+fn site_san(name: &str) -> Result<SanType, rcgen::Error> {
+    match name.parse() {
+        Ok(address) => Ok(SanType::IpAddress(address)),
+        Err(_) => Ok(SanType::DnsName(name.try_into()?)),
+    }
+}
+
+fn issue_error(names: &[String]) -> impl Fn(rcgen::Error) -> TlsError + use<> {
+    let names = names.join(", ");
+    move |error| TlsError::Issue {
+        names: names.clone(),
+        reason: error.to_string(),
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(TlsError::file(path))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! TLS between the servers of a cluster: both sides show a certificate of the cluster CA.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use rustls::client::{ClientSessionMemoryCache, ResolvesClientCert, Resumption};
+use rustls::pki_types::{CertificateDer, ServerName as TlsName};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
+use trilith_base::ServerName;
+
+use crate::ca::Ca;
+use crate::error::TlsError;
+use crate::limits::{PEER_SESSIONS, TICKETS_PER_HANDSHAKE};
+use crate::provider::provider;
+
+/// ALPN of requests for sites, from edge to web server: HTTP/1.1 as it came.
+pub const ALPN_HTTP: &[u8] = b"trilith-http";
+/// ALPN of the peer API: HTTP/1.1 with JSON.
+pub const ALPN_PEER: &[u8] = b"trilith-peer";
+
+/// How this server proves to its peers who it is, and how it checks them. Cloning shares it;
+/// [`PeerIdentity::renew`] is seen by every config made from it.
+#[derive(Clone)]
+pub struct PeerIdentity {
+    certified: Arc<ArcSwap<CertifiedKey>>,
+    ca: CertificateDer<'static>,
+}
+
+impl PeerIdentity {
+    /// Issues this server's certificate.
+    pub fn issue(
+        ca: &Ca,
+        server: &ServerName,
+        address: IpAddr,
+        now: SystemTime,
+    ) -> Result<Self, TlsError> {
+        let certified = ca.issue_peer(server, address, now)?;
+        Ok(Self {
+            certified: Arc::new(ArcSwap::from_pointee(certified)),
+            ca: ca.certificate().clone(),
+        })
+    }
+
+    /// Replaces the certificate by a newly issued one, for handshakes from now on.
+    pub fn renew(
+        &self,
+        ca: &Ca,
+        server: &ServerName,
+        address: IpAddr,
+        now: SystemTime,
+    ) -> Result<(), TlsError> {
+        let certified = ca.issue_peer(server, address, now)?;
+        self.certified.store(Arc::new(certified));
+        Ok(())
+    }
+
+    /// For the listener on the cluster port: TLS 1.3, both ALPN protocols, clients must show a
+    /// certificate that the cluster CA issued to a server.
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(self.roots()?.into(), provider())
+                .build()
+                .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(self.clone()));
+        config.alpn_protocols = vec![ALPN_HTTP.to_vec(), ALPN_PEER.to_vec()];
+        config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        Ok(Arc::new(config))
+    }
+
+    /// For connections to peers; `alpn` is [`ALPN_HTTP`] or [`ALPN_PEER`]. Use [`peer_name`] as the
+    /// name to verify.
+    pub fn client_config(&self, alpn: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(self.roots()?)
+            .with_client_cert_resolver(Arc::new(self.clone()));
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let sessions = Arc::new(ClientSessionMemoryCache::new(PEER_SESSIONS));
+        config.resumption = Resumption::store(sessions);
+        Ok(Arc::new(config))
+    }
+
+    fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.ca.clone())?;
+        Ok(roots)
+    }
+}
+
+impl ResolvesServerCert for PeerIdentity {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.certified.load_full())
+    }
+}
+
+impl ResolvesClientCert for PeerIdentity {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.certified.load_full())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for PeerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PeerIdentity")
+    }
+}
+
+/// The name in a server's peer certificate: what its peers verify, wherever they reach it.
+pub fn peer_name(server: &ServerName) -> TlsName<'static> {
+    TlsName::try_from(peer_dns_name(server)).expect("a server name is a DNS label")
+}
+
+pub(crate) fn peer_dns_name(server: &ServerName) -> String {
+    format!("{server}.trilith.internal")
+}
+
+#[cfg(test)]
+mod tests;
