@@ -19,6 +19,7 @@ mod signals;
 mod stub;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -62,8 +63,17 @@ struct Args {
     output: PathBuf,
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("\nerror: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<()> {
     if args.rounds == 0 || args.rounds > 1000 || args.connections == 0 || args.connections > 10_000
     {
         bail!("--rounds must be 1 to 1000 and --connections 1 to 10000");
