@@ -133,7 +133,7 @@ impl Ca {
         let san = dns
             .as_str()
             .try_into()
-            .map_err(issue_error(&[dns.clone()]))?;
+            .map_err(issue_error(std::slice::from_ref(&dns)))?;
         let sans = vec![SanType::DnsName(san), SanType::IpAddress(address)];
         let usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
