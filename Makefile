@@ -1,0 +1,40 @@
+# Thin wrappers; the work is in scripts/. `make help` lists what there is.
+# DIR, HTTP, HTTPS, SERVERS, DETACH, ROUNDS are passed on when given: make demo HTTP=9080
+
+export DIR HTTP HTTPS SERVERS DETACH ROUNDS
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-stop clean-demo test bench fmt lint tidy doc fuzz
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: ## www.foobar.com on three servers, here; Ctrl-C stops it. DETACH=1, DIR=, HTTP=, HTTPS=, SERVERS=
+	@scripts/demo.sh
+
+demo-stop: ## Stop a demo started with DETACH=1
+	@scripts/demo-stop.sh
+
+clean-demo: ## Stop the demo and delete its folder, entries included
+	@scripts/demo-clean.sh
+
+test: ## Format, clippy, tidy, unit tests, end-to-end tests
+	@scripts/test.sh
+
+bench: ## Side by side with HAProxy and nginx; writes bench/RESULTS.md. ROUNDS=
+	@scripts/bench.sh
+
+fmt: ## Format the code
+	@cargo fmt --all
+
+lint: ## Clippy on everything
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+
+tidy: ## The project's own rules
+	@cargo xtask tidy
+
+doc: ## The API documentation of all crates
+	@cargo doc --workspace --no-deps --locked --document-private-items
+
+fuzz: ## Fuzz the HTTP/1 codec for a minute (needs a nightly toolchain)
+	@scripts/fuzz.sh

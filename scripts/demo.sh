@@ -1,0 +1,20 @@
+#!/bin/sh
+# www.foobar.com on three servers, on this machine. Takes DETACH=1, DIR, HTTP, HTTPS, SERVERS from the
+# environment.
+set -eu
+. "$(dirname -- "$0")/lib.sh"
+. "$ROOT/scripts/demo-dir.sh"
+
+"$ROOT/scripts/setup.sh" demo
+cd "$ROOT"
+cargo build --release --locked --package trilith-cli --bin trilith
+"$ROOT/scripts/build-example.sh"
+
+set -- demo --dir "$DEMO_DIR" --code "$ROOT/examples/foobar"
+[ -z "${HTTP:-}" ] || set -- "$@" --http "$HTTP"
+[ -z "${HTTPS:-}" ] || set -- "$@" --https "$HTTPS"
+[ -z "${SERVERS:-}" ] || set -- "$@" --servers "$SERVERS"
+[ -z "${DETACH:-}" ] || set -- "$@" --detach
+
+# In place of this shell, so that Ctrl-C reaches it directly.
+exec "$TARGET/release/trilith" "$@"
