@@ -60,6 +60,8 @@ enum Repr {
 /// The other side of an upgraded connection (a 101 response): bytes that came with the head, and
 /// the connection itself.
 pub struct Upgraded {
+    /// What the connection now speaks (`websocket`).
+    pub protocol: String,
     pub read_ahead: Bytes,
     pub io: Pin<Box<dyn Duplex>>,
 }

@@ -8,8 +8,26 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod client;
+mod date;
+mod error;
+mod input;
+mod limits;
 mod message;
+mod options;
+mod out;
+mod pool;
+mod server;
+mod timer;
+mod tunnel;
+mod upstream_io;
 
 pub use body::{Body, BodyError, BodyStream, Duplex, Frame, Upgraded};
+pub use client::SendTiming;
+pub use error::{SendError, SendErrorKind};
 pub use message::{ConnInfo, Request, Response, Target, TlsInfo};
-pub use trilith_http1::{Headers, Method, StatusCode, Version};
+pub use options::{ClientOptions, ServerOptions};
+pub use pool::Pool;
+pub use server::{End, Handler, Outcome, serve_connection};
+pub use trilith_http1::{HeadLimits, Headers, Method, StatusCode, Version};
+pub use upstream_io::{Endpoint, EndpointTls};
