@@ -1,1 +1,35 @@
-//! (skeleton)
+//! Purpose: runs one PostgreSQL for this server, and observes those of all servers.
+//! Box in the picture: database primary, database replica.
+//! Invariants: only this crate runs PostgreSQL's programs; a data directory is put in place by one
+//!   rename, and one that no longer fits is renamed aside, never deleted; passwords are never logged;
+//!   PostgreSQL outlives this process, and the next one adopts it.
+//! Start reading at: [`Postgres`], `plan.rs` (what is to be done), `run.rs` (doing it), [`Observer`].
+//! Tested by: `plan/tests.rs` (golden plans), the tests beside each file, `tests/cluster.rs` (real ones).
+#![forbid(unsafe_code)]
+
+mod error;
+mod event;
+mod files;
+mod limits;
+mod lsn;
+mod observe;
+mod once;
+mod options;
+mod plan;
+mod remote;
+mod run;
+mod secrets;
+mod status;
+
+pub use error::{BinariesError, Error, OptionsError, SqlError};
+pub use files::closed_folder;
+pub use lsn::{Lsn, ParseLsnError};
+pub use observe::{ClusterView, Observer, ObserverOptions, ServerState, ServerView};
+pub use once::{Once, OnceError, OnceOptions, run_once};
+pub use options::{
+    ADMIN_ROLE, MAINTENANCE_DATABASE, MONITOR_ROLE, Options, OsUser, Peer, REPLICATION_ROLE, Role,
+    StopTimeouts, Synchronous, slot_name,
+};
+pub use run::{Postgres, stop_left_behind};
+pub use secrets::{Password, Secrets, SecretsError};
+pub use status::{CurrentRole, Phase, SlotStatus, Status};

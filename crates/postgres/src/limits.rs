@@ -1,0 +1,79 @@
+//! Every bound of this crate in one place.
+
+use std::time::Duration;
+
+/// Names of databases, roles and slots (`NAMEDATALEN - 1`).
+pub const IDENTIFIER_BYTES_MAX: usize = 63;
+pub const PARAMETERS_MAX: usize = 200;
+pub const PARAMETER_NAME_BYTES_MAX: usize = 100;
+pub const PARAMETER_VALUE_BYTES_MAX: usize = 1000;
+pub const LISTEN_MAX: usize = 8;
+pub const CLIENTS_MAX: usize = 256;
+/// Database servers of one cluster that one PostgreSQL deals with.
+pub const PEERS_MAX: usize = 32;
+
+/// The oldest PostgreSQL that is supported.
+pub const MAJOR_VERSION_MIN: u32 = 15;
+
+/// `sockaddr_un.sun_path` holds 108 bytes, with the final NUL (unix(7)).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Folders set aside (`postgres.aside-<time>`). They are never deleted; instead of a fourth one,
+/// the server stops and says so, for each may be as large as the database.
+pub const ASIDES_MAX: usize = 3;
+
+/// The log is cut when it has grown past this, at [`LOG_CHECK_INTERVAL`].
+pub const LOG_BYTES_MAX: u64 = 16 << 20;
+/// Old logs that are kept: `postgresql.log.1` to `.4`.
+pub const LOG_FILES_KEPT: u32 = 4;
+pub const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// How much of the log's end an error message is looked for in.
+pub const LOG_TAIL_BYTES_MAX: u64 = 16 << 10;
+
+/// What is kept of the output of a helper program (initdb, pg_basebackup).
+pub const PROGRAM_OUTPUT_LINES_MAX: usize = 20;
+pub const PROGRAM_LINE_BYTES_MAX: usize = 1000;
+/// `initdb` takes seconds; a disk that needs longer than this is broken.
+pub const INITDB_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// WAL that is kept for replicas without asking their slots.
+pub const WAL_KEEP_SIZE_MB: u32 = 128;
+/// WAL that a slot may hold back. A replica that is further behind is copied anew.
+pub const SLOT_WAL_KEEP_SIZE_MB: u32 = 4096;
+/// Settings `max_wal_senders` and `max_replication_slots`: each replica streams once and copies with
+/// two more connections.
+pub const WAL_SENDERS_MIN: usize = 10;
+
+/// Between two looks at the local PostgreSQL.
+pub const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
+/// For one question to the local PostgreSQL.
+pub const SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two looks at the slots (primary) or at the WAL receiver (replica).
+pub const REPLICATION_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// A replica that is not streaming asks its primary why after this many checks.
+pub const NOT_STREAMING_CHECKS: u32 = 2;
+/// The primary must give the same answer this many times before a replica is copied anew.
+pub const REJOIN_CHECKS: u32 = 2;
+/// Between two tries to connect while PostgreSQL starts.
+pub const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// For roles, database and slots, when nothing is wrong.
+pub const SETUP_TIMEOUT: Duration = Duration::from_secs(120);
+/// For connecting to another server's PostgreSQL and asking it one thing.
+pub const PEER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A PostgreSQL that died is started again at once the first time, then ever later.
+pub const RESTART_DELAY_MIN: Duration = Duration::from_millis(100);
+pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(10);
+/// After this long without trouble, the next restart is at once again.
+pub const RESTART_CALM: Duration = Duration::from_secs(60);
+/// Between two tries of a replica whose primary cannot be reached yet.
+pub const WAIT_FOR_PRIMARY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Between two rounds of the observer.
+pub const OBSERVE_INTERVAL: Duration = Duration::from_millis(500);
+/// For one round: connecting, when needed, and asking.
+pub const OBSERVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// `run_once`: between two tries to connect or to get the lock.
+pub const ONCE_RETRY_INTERVAL: Duration = Duration::from_millis(200);
+pub const ONCE_KEY_BYTES_MAX: usize = 200;

@@ -1,0 +1,329 @@
+//! What `node` tells this crate.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use trilith_base::ServerName;
+
+use crate::error::OptionsError;
+use crate::limits::{
+    CLIENTS_MAX, IDENTIFIER_BYTES_MAX, LISTEN_MAX, PARAMETER_NAME_BYTES_MAX,
+    PARAMETER_VALUE_BYTES_MAX, PARAMETERS_MAX, PEERS_MAX,
+};
+use crate::secrets::Secrets;
+
+/// The superuser that Trilith itself works with, over the local socket only.
+pub const ADMIN_ROLE: &str = "trilith_admin";
+/// The role that replicas stream with; it can do nothing else.
+pub const REPLICATION_ROLE: &str = "trilith_replication";
+/// The role that observers ask with (member of `pg_monitor`), in the database `postgres`.
+pub const MONITOR_ROLE: &str = "trilith_monitor";
+/// The database that observers and Trilith itself connect to.
+pub const MAINTENANCE_DATABASE: &str = "postgres";
+
+/// PostgreSQL on this server.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This server.
+    pub server: ServerName,
+    /// Where PostgreSQL's programs are; found when `None`, see [`crate::find_bin_dir`].
+    pub bin_dir: Option<PathBuf>,
+    /// The data directory, `<state>/postgres`. Copies under way and folders set aside lie beside it.
+    pub data_dir: PathBuf,
+    /// A private folder for the Unix socket and for password files of a moment, `<state>/run/pg`.
+    /// When its path is too long for a socket (`sockaddr_un` holds 107 bytes), a folder of our own
+    /// under `$XDG_RUNTIME_DIR` or `/tmp` is used instead.
+    pub run_dir: PathBuf,
+    /// Where PostgreSQL's messages go, `<state>/log/postgresql.log`; rotated by size.
+    pub log_file: PathBuf,
+    /// Addresses to listen on: the server's own and its loopback address. Exactly these.
+    pub listen: Vec<IpAddr>,
+    /// The port of every PostgreSQL of the cluster, 5433 unless told otherwise.
+    pub port: u16,
+    /// Who may connect over TCP: the addresses of the cluster's servers. Those in `listen` are
+    /// allowed anyway, and 127.0.0.1 and ::1 when one of all of them is a loopback address.
+    pub allowed_clients: Vec<IpAddr>,
+    pub role: Role,
+    pub secrets: Secrets,
+    /// The application's database, owned by `user`.
+    pub database: String,
+    /// The application's role.
+    pub user: String,
+    /// Further settings for `trilith.conf`. Some are Trilith's own, see [`Options::validate`].
+    pub parameters: BTreeMap<String, String>,
+    pub synchronous: Synchronous,
+    /// The account that PostgreSQL runs as. Needed when this process runs as root, which PostgreSQL
+    /// refuses to run as; ignored otherwise.
+    pub os_user: Option<OsUser>,
+    pub stop: StopTimeouts,
+}
+
+/// What this server's PostgreSQL is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    Primary { replicas: Vec<Peer> },
+    Replica { primary: Peer },
+}
+
+/// The PostgreSQL of another server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub name: ServerName,
+    pub address: SocketAddr,
+}
+
+/// When a commit returns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Synchronous {
+    /// When one of the replicas has flushed it, if there are at least two of them.
+    ///
+    /// With a single replica this would stop all writes while that replica is away, and dropping the
+    /// requirement by ourselves would lose writes without a word. That needs a record, agreed on by
+    /// a quorum, of who must have confirmed what, so a single replica is asynchronous until the
+    /// cluster store can keep one.
+    #[default]
+    Quorum,
+    /// When the primary has flushed it.
+    Off,
+}
+
+/// An account of the operating system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OsUser {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// How long a shutdown may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopTimeouts {
+    /// For a fast shutdown (SIGINT: sessions end, a checkpoint is written). Then comes
+    /// an immediate one (SIGQUIT: the next start recovers from the WAL).
+    pub fast: Duration,
+    /// For the immediate shutdown. Then comes SIGKILL.
+    pub immediate: Duration,
+}
+
+impl Default for StopTimeouts {
+    fn default() -> Self {
+        Self {
+            fast: Duration::from_secs(20),
+            immediate: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Options {
+    /// The usual places under `state`, the state folder of this server (absolute), and defaults for
+    /// the rest. The caller fills in `listen`, `port` and `allowed_clients`.
+    pub fn new(server: ServerName, state: &Path, role: Role, secrets: Secrets) -> Self {
+        Self {
+            server,
+            bin_dir: None,
+            data_dir: state.join("postgres"),
+            run_dir: state.join("run").join("pg"),
+            log_file: state.join("log").join("postgresql.log"),
+            listen: Vec::new(),
+            port: 5433,
+            allowed_clients: Vec::new(),
+            role,
+            secrets,
+            database: "app".to_owned(),
+            user: "app".to_owned(),
+            parameters: BTreeMap::new(),
+            synchronous: Synchronous::default(),
+            os_user: None,
+            stop: StopTimeouts::default(),
+        }
+    }
+
+    /// Whether all values can be used. The first error is returned.
+    pub fn validate(&self) -> Result<(), OptionsError> {
+        for (what, path) in [
+            ("data_dir", &self.data_dir),
+            ("run_dir", &self.run_dir),
+            ("log_file", &self.log_file),
+        ] {
+            let usable = path.is_absolute() && path.parent().is_some() && path.to_str().is_some();
+            if !usable || path.to_string_lossy().contains(['\n', '\0']) {
+                return Err(OptionsError::Path {
+                    what,
+                    path: path.clone(),
+                });
+            }
+        }
+        if self.listen.is_empty() || self.listen.len() > LISTEN_MAX || self.port == 0 {
+            return Err(OptionsError::Listen);
+        }
+        if self.allowed_clients.len() > CLIENTS_MAX || self.peers().len() > PEERS_MAX {
+            return Err(OptionsError::TooManyServers { max: PEERS_MAX });
+        }
+        check_identifier("database", &self.database)?;
+        check_identifier("user", &self.user)?;
+        if self.parameters.len() > PARAMETERS_MAX {
+            return Err(OptionsError::TooManyParameters {
+                max: PARAMETERS_MAX,
+            });
+        }
+        for (name, value) in &self.parameters {
+            check_parameter(name, value)?;
+        }
+        Ok(())
+    }
+
+    /// The other database servers that this one deals with.
+    pub fn peers(&self) -> &[Peer] {
+        match &self.role {
+            Role::Primary { replicas } => replicas,
+            Role::Replica { primary } => std::slice::from_ref(primary),
+        }
+    }
+
+    /// Everybody who may connect over TCP, sorted, each once.
+    pub(crate) fn all_clients(&self) -> Vec<IpAddr> {
+        let mut all: Vec<IpAddr> = self.listen.clone();
+        all.extend(&self.allowed_clients);
+        // A socket that is not bound to 127.0.1.2 but connects to it comes from 127.0.0.1.
+        if all.iter().any(|ip| ip.is_ipv4() && ip.is_loopback()) {
+            all.push(Ipv4Addr::LOCALHOST.into());
+        }
+        if all.iter().any(|ip| ip.is_ipv6() && ip.is_loopback()) {
+            all.push(Ipv6Addr::LOCALHOST.into());
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// The replicas that a commit may wait for; empty when commits wait for none.
+    pub(crate) fn synchronous_replicas(&self) -> &[Peer] {
+        match (&self.role, self.synchronous) {
+            (Role::Primary { replicas }, Synchronous::Quorum) if replicas.len() >= 2 => replicas,
+            _ => &[],
+        }
+    }
+}
+
+impl OsUser {
+    /// Looks an account up by its name.
+    pub fn lookup(name: &str) -> Result<Self, OptionsError> {
+        let error = |why: String| OptionsError::OsUser {
+            name: name.to_owned(),
+            why,
+        };
+        match nix::unistd::User::from_name(name) {
+            Ok(Some(user)) if user.uid.is_root() => Err(error("it is root".to_owned())),
+            Ok(Some(user)) => Ok(Self {
+                name: user.name,
+                uid: user.uid.as_raw(),
+                gid: user.gid.as_raw(),
+            }),
+            Ok(None) => Err(error("there is no such account".to_owned())),
+            Err(errno) => Err(error(errno.to_string())),
+        }
+    }
+}
+
+/// The name of a server's replication slot: `trilith_<name>` with `_` for `-`. At most 63 bytes; of a
+/// longer one the end is replaced by a hash.
+pub fn slot_name(server: &ServerName) -> String {
+    // Server names hold no `_`, so two of them never share a slot.
+    let full = format!("trilith_{}", server.as_str().replace('-', "_"));
+    if full.len() <= IDENTIFIER_BYTES_MAX {
+        return full;
+    }
+    let hash = crate::files::fnv1a(server.as_str().as_bytes());
+    format!("{}_{hash:016x}", &full[..IDENTIFIER_BYTES_MAX - 17])
+}
+
+/// Settings that follow from the rest of the configuration, or whose change would break replication,
+/// fencing or adoption.
+const OURS: &[&str] = &[
+    "cluster_name",
+    "config_file",
+    "data_directory",
+    "external_pid_file",
+    "hba_file",
+    "hot_standby",
+    "ident_file",
+    "lc_messages",
+    "listen_addresses",
+    "log_destination",
+    "log_directory",
+    "log_filename",
+    "logging_collector",
+    "max_replication_slots",
+    "max_wal_senders",
+    "password_encryption",
+    "port",
+    "primary_conninfo",
+    "primary_slot_name",
+    "promote_trigger_file",
+    "ssl",
+    "synchronous_standby_names",
+    "unix_socket_directories",
+    "unix_socket_group",
+    "unix_socket_permissions",
+    "wal_level",
+    "wal_log_hints",
+];
+
+fn check_parameter(name: &str, value: &str) -> Result<(), OptionsError> {
+    let error = |why: &'static str| OptionsError::Parameter {
+        name: name.to_owned(),
+        why,
+    };
+    let word = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    // `name`, or `extension.name`.
+    let shape = name.split('.').count() <= 2 && name.split('.').all(word);
+    if !shape || name.len() > PARAMETER_NAME_BYTES_MAX {
+        return Err(error(
+            "that is not the name of a PostgreSQL setting: use a-z, 0-9 and _",
+        ));
+    }
+    if OURS.contains(&name) || name.starts_with("recovery_target") || name.starts_with("ssl_") {
+        return Err(error("Trilith sets this one itself; leave it out"));
+    }
+    if matches!(name, "include" | "include_dir" | "include_if_exists") {
+        return Err(error("files cannot be included; write the settings here"));
+    }
+    if value.len() > PARAMETER_VALUE_BYTES_MAX || value.contains(['\n', '\r', '\0']) {
+        return Err(error("its value must be one line of at most 1000 bytes"));
+    }
+    Ok(())
+}
+
+fn check_identifier(what: &'static str, name: &str) -> Result<(), OptionsError> {
+    let error = |why: &'static str| OptionsError::Identifier {
+        what,
+        name: name.to_owned(),
+        why,
+    };
+    let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let rest = name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if !first || !rest || name.len() > IDENTIFIER_BYTES_MAX {
+        return Err(error(
+            "use 1 to 63 of a-z, A-Z, 0-9, _ and -, starting with a letter or _",
+        ));
+    }
+    let taken = ["postgres", "template0", "template1", "public", "none"].contains(&name);
+    if taken || name.starts_with("pg_") || name.starts_with("trilith") {
+        return Err(error(
+            "PostgreSQL or Trilith uses that name; choose another",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

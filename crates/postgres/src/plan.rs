@@ -1,0 +1,4 @@
+pub(crate) struct Plan {
+    pub reason: String,
+    pub steps: Vec<String>,
+}

@@ -1,0 +1,234 @@
+//! Connections to PostgreSQL: over TCP to any server, over the Unix socket to the local one.
+
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::types::PgLsn;
+use tokio_postgres::{Client, Config, NoTls};
+use trilith_base::ServerName;
+
+use crate::error::{Error, SqlContext};
+use crate::limits::PEER_TIMEOUT;
+use crate::lsn::Lsn;
+use crate::options::{ADMIN_ROLE, MAINTENANCE_DATABASE, MONITOR_ROLE};
+use crate::secrets::Password;
+
+/// A connection and the task that drives it. Dropping it closes the socket at once, without waiting
+/// for a peer that may be gone.
+pub(crate) struct Session {
+    client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Session {
+    /// Connects, or gives up after `timeout`.
+    pub async fn connect(config: &Config, timeout: Duration) -> Result<Self, Error> {
+        let doing = "connecting to PostgreSQL";
+        let connected = tokio::time::timeout(timeout, config.connect(NoTls)).await;
+        let (client, connection) = connected
+            .map_err(|_| timed_out(doing, timeout))?
+            .doing(doing)?;
+        let driver = tokio::spawn(async move {
+            // Its error reaches whoever waits for an answer.
+            let _ = connection.await;
+        });
+        Ok(Self { client, driver })
+    }
+
+    /// The local server, as superuser, over its socket. Transactions of this session never wait for
+    /// replicas: setting a server up must not depend on them.
+    pub async fn local(
+        socket_folder: &Path,
+        port: u16,
+        database: &str,
+        password: &Password,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        let mut config = base_config(ADMIN_ROLE, password, database);
+        config
+            .host_path(socket_folder)
+            .port(port)
+            .options("-c synchronous_commit=local -c statement_timeout=0 -c lock_timeout=0");
+        Self::connect(&config, timeout).await
+    }
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+pub(crate) fn timed_out(doing: &'static str, timeout: Duration) -> Error {
+    Error::Timeout {
+        doing,
+        seconds: timeout.as_secs().max(1),
+    }
+}
+
+fn base_config(user: &str, password: &Password, database: &str) -> Config {
+    let mut config = Config::new();
+    config
+        .user(user)
+        .password(password.expose())
+        .dbname(database)
+        .application_name("trilith")
+        .ssl_mode(SslMode::Disable);
+    config
+}
+
+/// How observers connect to the PostgreSQL at `address`.
+pub(crate) fn monitor_config(address: SocketAddr, password: &Password) -> Config {
+    let mut config = base_config(MONITOR_ROLE, password, MAINTENANCE_DATABASE);
+    config
+        .host(address.ip().to_string())
+        .port(address.port())
+        .tcp_user_timeout(Duration::from_secs(5));
+    config
+}
+
+/// What another server's PostgreSQL said about itself and about us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PeerAnswer {
+    Unreachable {
+        why: String,
+    },
+    Replica {
+        system_id: u64,
+    },
+    Primary {
+        system_id: u64,
+        /// End of the WAL that is safely on its disk.
+        flushed: Lsn,
+        /// Where the oldest WAL that it still has begins.
+        oldest: Lsn,
+        slot: Slot,
+    },
+}
+
+/// The slot that a primary has for one of its replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    Missing,
+    Ready,
+    /// Somebody streams through it.
+    Active,
+    /// The WAL it stood for is gone (`max_slot_wal_keep_size`).
+    Lost,
+}
+
+/// Another server and its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerSeen {
+    pub name: ServerName,
+    pub address: SocketAddr,
+    pub answer: PeerAnswer,
+}
+
+/// `pg_walfile_name` would need a timeline; the oldest file's position follows from its name and the
+/// segment size (xlog_internal.h, `XLogFromFileName`).
+const PEER_QUERY: &str = "\
+    select (select system_identifier from pg_control_system()),
+           pg_is_in_recovery(),
+           case when pg_is_in_recovery() then null else pg_current_wal_flush_lsn() end,
+           (select min(substring(name from 9)) from pg_ls_waldir()
+             where name ~ '^[0-9A-F]{24}$'),
+           (select setting::int8 from pg_settings where name = 'wal_segment_size'),
+           (select active from pg_replication_slots where slot_name = $1),
+           (select wal_status from pg_replication_slots where slot_name = $1)";
+
+/// Asks the PostgreSQL at `address` what it is, and about our `slot` there.
+pub(crate) async fn ask_peer(address: SocketAddr, password: &Password, slot: &str) -> PeerAnswer {
+    let asked = tokio::time::timeout(PEER_TIMEOUT, async {
+        let config = monitor_config(address, password);
+        let session = Session::connect(&config, PEER_TIMEOUT).await?;
+        let row = session
+            .query_one(PEER_QUERY, &[&slot])
+            .await
+            .doing("asking a database server")?;
+        read_peer(&row).doing("reading the answer of a database server")
+    });
+    match asked.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => PeerAnswer::Unreachable {
+            why: describe(&error),
+        },
+        Err(_) => PeerAnswer::Unreachable {
+            why: "no answer".to_owned(),
+        },
+    }
+}
+
+fn read_peer(row: &tokio_postgres::Row) -> Result<PeerAnswer, tokio_postgres::Error> {
+    let system_id = row.try_get::<_, i64>(0)?.cast_unsigned();
+    if row.try_get(1)? {
+        return Ok(PeerAnswer::Replica { system_id });
+    }
+    let flushed: Option<PgLsn> = row.try_get(2)?;
+    let oldest: Option<String> = row.try_get(3)?;
+    let segment_size: i64 = row.try_get(4)?;
+    let active: Option<bool> = row.try_get(5)?;
+    let wal_status: Option<String> = row.try_get(6)?;
+    let slot = match (active, wal_status.as_deref()) {
+        (None, _) => Slot::Missing,
+        (_, Some("lost")) => Slot::Lost,
+        (Some(true), _) => Slot::Active,
+        (Some(false), _) => Slot::Ready,
+    };
+    Ok(PeerAnswer::Primary {
+        system_id,
+        flushed: Lsn(flushed.map_or(0, u64::from)),
+        oldest: oldest
+            .and_then(|name| segment_start(&name, segment_size.cast_unsigned()))
+            .unwrap_or_default(),
+        slot,
+    })
+}
+
+/// The last 16 digits of a WAL file's name: the high half of the position, and the number of the
+/// segment within 4 GiB.
+fn segment_start(digits: &str, segment_size: u64) -> Option<Lsn> {
+    if digits.len() != 16 || !digits.is_ascii() {
+        return None;
+    }
+    let high = u64::from_str_radix(&digits[..8], 16).ok()?;
+    let number = u64::from_str_radix(&digits[8..], 16).ok()?;
+    let low = number.checked_mul(segment_size)?;
+    (low < 1 << 32).then_some(Lsn(high << 32 | low))
+}
+
+/// An error in the few words that fit a table.
+pub(crate) fn describe(error: &Error) -> String {
+    match error {
+        Error::Timeout { .. } => "no answer".to_owned(),
+        Error::Sql { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_give_positions() {
+        let at = |digits| segment_start(digits, 16 << 20).map(|lsn| lsn.to_string());
+        assert_eq!(at("0000000000000001").as_deref(), Some("0/1000000"));
+        assert_eq!(at("00000002000000FF").as_deref(), Some("2/FF000000"));
+        assert_eq!(at("0000000200000100"), None);
+        assert_eq!(at("1"), None);
+        assert_eq!(at("ü00000200000010"), None);
+    }
+}
