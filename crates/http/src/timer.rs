@@ -58,7 +58,7 @@ mod tests {
         let start = tokio::time::Instant::now();
         let mut timer = Timer::default();
         // Under paused time the two clocks differ, so deadlines are given through tokio's.
-        let mut at = |timer: &mut Timer, secs| {
+        let at = |timer: &mut Timer, secs| {
             timer.deadline = Some((start + Duration::from_secs(secs)).into_std());
         };
         at(&mut timer, 1);

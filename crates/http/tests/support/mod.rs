@@ -20,7 +20,11 @@ pub fn run<F: Future<Output = ()>>(test: F) {
         .enable_all()
         .build_local(Default::default())
         .unwrap();
-    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), test).await.unwrap() });
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(30), test)
+            .await
+            .unwrap()
+    });
 }
 
 /// A server whose requests go to `answer`.
@@ -85,7 +89,13 @@ impl Server {
             rejected: rejected.clone(),
         });
         tokio::task::spawn_local(accept(listener, handler, options, drain, ended.clone()));
-        Self { address, outcomes, rejected, ended, trigger: Some(trigger) }
+        Self {
+            address,
+            outcomes,
+            rejected,
+            ended,
+            trigger: Some(trigger),
+        }
     }
 
     pub fn drain(&mut self) {
@@ -117,7 +127,11 @@ async fn accept<F, Fut>(
         let (handler, options, drain) = (handler.clone(), options.clone(), drain.clone());
         let ended = ended.clone();
         let local = stream.local_addr().unwrap();
-        let conn = Rc::new(ConnInfo { remote, local, tls: None });
+        let conn = Rc::new(ConnInfo {
+            remote,
+            local,
+            tls: None,
+        });
         tokio::task::spawn_local(async move {
             serve_connection(stream, conn, &*handler, &options, &drain).await;
             *ended.borrow_mut() += 1;
