@@ -8,12 +8,19 @@
 //! Tested by: `tests.rs` and the tests beside each file.
 #![forbid(unsafe_code)]
 
+mod answer;
+mod dispatch;
 mod error;
+mod event;
+mod files;
+mod internal;
 mod limits;
 mod options;
 mod run;
+mod snapshot;
 
 pub use error::Error;
+pub use internal::InternalHandler;
 pub use options::{Action, InstanceAddr, Options, RouteOptions, SiteOptions};
 pub use run::{AppTrace, RouteId, Web, WebWorker};
 pub use trilith_route::PathPattern;

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use trilith_http::StatusCode;
 use trilith_route::PathPattern;
 
+use crate::limits::FILE_REVALIDATE_AFTER;
+
 #[derive(Clone, Debug)]
 pub struct Options {
     /// All sites of the config file, in its order: [`crate::RouteId`] counts along it.
@@ -20,6 +22,8 @@ pub struct Options {
     pub app_response_timeout: Duration,
     /// How long an idle connection to an app instance is kept.
     pub app_idle_timeout: Duration,
+    /// How long files and folders are used without asking the file system whether they changed.
+    pub file_revalidate_after: Duration,
 }
 
 impl Options {
@@ -30,6 +34,7 @@ impl Options {
             app_connect_timeout: Duration::from_secs(1),
             app_response_timeout: Duration::from_secs(60),
             app_idle_timeout: Duration::from_secs(55),
+            file_revalidate_after: FILE_REVALIDATE_AFTER,
         }
     }
 }
