@@ -1,5 +1,7 @@
 //! Pools and client connections against real servers, and through a proxying handler.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use std::cell::Cell;

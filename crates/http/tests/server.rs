@@ -1,5 +1,7 @@
 //! Server connections over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use std::cell::Cell;

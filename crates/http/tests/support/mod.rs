@@ -1,5 +1,9 @@
 //! A server on loopback with a handler of the test's, and raw bytes to talk to it.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "test helpers; each test file uses its part"
+)]
 
 use std::cell::RefCell;
 use std::future::Future;
