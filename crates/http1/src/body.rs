@@ -4,6 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::ParseError;
 use crate::connection::Known;
+use crate::grammar::{is_control, is_token_byte};
 use crate::headers::Headers;
 use crate::limits::{CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX, TRAILER_FIELDS_MAX};
 use crate::scan::HeadScan;
@@ -223,22 +224,20 @@ fn quoted_len(bytes: &[u8]) -> Option<usize> {
     let mut escaped = false;
     for (at, byte) in bytes.iter().enumerate() {
         match byte {
+            _ if is_control(*byte) => return None,
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'"' => return Some(at + 1),
-            b'\t' | b' '..=b'~' | 0x80.. => {}
-            _ => return None,
+            _ => {}
         }
     }
     None
 }
 
-/// RFC 9110 section 5.6.2.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
 fn parse_trailers(block: &[u8]) -> Result<Headers, ParseError> {
+    if block == b"\r\n" {
+        return Ok(Headers::new());
+    }
     let mut fields = [httparse::EMPTY_HEADER; TRAILER_FIELDS_MAX];
     let httparse::Status::Complete((_, fields)) = httparse::parse_headers(block, &mut fields)?
     else {
@@ -253,3 +252,6 @@ fn parse_trailers(block: &[u8]) -> Result<Headers, ParseError> {
     }
     Ok(trailers)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Fields that belong to one connection and never travel further (RFC 9110 section 7.6.1).
 
+use crate::grammar::is_token;
 use crate::headers::{Headers, tokens};
 
 /// What the `Connection` fields of a head say.
@@ -88,4 +89,14 @@ pub(crate) fn parse_content_length(value: &[u8]) -> Option<u64> {
     value.iter().try_fold(0u64, |sum, b| {
         b.is_ascii_digit().then(|| sum * 10 + u64::from(b - b'0'))
     })
+}
+
+/// The first protocol an `Upgrade` value names (RFC 9110 section 7.8), other than `h2c`: that way
+/// into HTTP/2 is obsolete (RFC 9113 section 3.1), and a request passed on with it would hide what
+/// follows from us.
+pub(crate) fn upgrade_protocol(value: &[u8]) -> Option<&str> {
+    tokens(value)
+        .filter(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
+        .find(|protocol| protocol.splitn(2, |b| *b == b'/').all(is_token))
+        .and_then(|protocol| std::str::from_utf8(protocol).ok())
 }

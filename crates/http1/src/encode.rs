@@ -1,20 +1,24 @@
-//! Writing messages. What is written comes from parsed parts only, never from received bytes.
+//! Writing messages. What is written comes from parsed parts only, never from received bytes, and
+//! whatever a caller passes in, one call writes one message that can be read in one way.
 
 use bytes::{BufMut, BytesMut};
 use http::{Method, StatusCode};
 
-use crate::connection::Known;
+use crate::connection::{Known, parse_content_length};
+use crate::grammar::is_control;
 use crate::headers::Headers;
 
 /// How a written body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// No body and no field about one. A `Content-Length` among the headers is written: it describes
-    /// the body that GET would have had (answers to HEAD, 304).
+    /// No body. In a response a `Content-Length` among the headers is written: it describes the body
+    /// that GET would have had (answers to HEAD, 304), so a receiver of any other response would
+    /// wait for that body.
     None,
     Length(u64),
     Chunked,
-    /// The end of the connection ends the body (responses to HTTP/1.0 clients).
+    /// The end of the connection ends the body (responses to HTTP/1.0 clients). In a request, which
+    /// cannot be framed so, the same as `None`.
     UntilClose,
 }
 
@@ -31,6 +35,9 @@ pub enum Connection<'a> {
 }
 
 /// Writes a request head.
+///
+/// `target` is an origin form; `*` for OPTIONS and an authority for CONNECT stand as they are.
+/// Bytes that no target can hold (RFC 9112 section 3.2) are percent-encoded.
 pub fn request_head(
     out: &mut BytesMut,
     method: &Method,
@@ -39,18 +46,46 @@ pub fn request_head(
     framing: Framing,
     connection: Connection<'_>,
 ) {
-    out.reserve(256 + target.len());
+    out.reserve(64 + target.len() + fields_len_max(headers));
     out.put_slice(method.as_str().as_bytes());
     out.put_u8(b' ');
-    out.put_slice(target.as_bytes());
+    request_target(out, method, target);
     out.put_slice(b" HTTP/1.1\r\n");
-    fields(out, headers, framing);
+
+    let mut has_host = false;
+    for (name, value) in headers.iter() {
+        match Known::of(name) {
+            Known::Other => field(out, name, value),
+            // RFC 9112 section 3.2: exactly one.
+            Known::Host if !has_host => {
+                has_host = true;
+                field(out, name, value);
+            }
+            // Framing and connection are the parameters', not the headers'.
+            _ => {}
+        }
+    }
+    if !has_host {
+        out.put_slice(b"Host:\r\n");
+    }
+    match framing {
+        // RFC 9110 section 8.6: said where the method lets a body be expected.
+        Framing::None | Framing::UntilClose => {
+            if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+                decimal_field(out, b"Content-Length: ", 0);
+            }
+        }
+        _ => framing_field(out, framing),
+    }
     connection_field(out, connection);
     out.put_slice(b"\r\n");
 }
 
 /// Writes a response head. `date` is the value of the `Date` field, written where `headers` has none
 /// (RFC 9110 section 6.6.1).
+///
+/// With a status that never has a body (1xx, 204) no field about one is written, whatever `framing`
+/// says (RFC 9110 section 8.6, RFC 9112 section 6.1).
 pub fn response_head(
     out: &mut BytesMut,
     status: StatusCode,
@@ -59,11 +94,29 @@ pub fn response_head(
     connection: Connection<'_>,
     date: &str,
 ) {
-    out.reserve(256);
+    out.reserve(128 + fields_len_max(headers));
     status_line(out, status);
-    fields(out, headers, framing);
-    if !headers.contains("date") {
-        field(out, b"Date", date.as_bytes());
+    let never_a_body = status.is_informational() || status == StatusCode::NO_CONTENT;
+    let mut described = None;
+    let mut has_date = false;
+    for (name, value) in headers.iter() {
+        match Known::of(name) {
+            Known::Other | Known::Host => {
+                has_date |= name.len() == 4 && name.eq_ignore_ascii_case(b"date");
+                field(out, name, value);
+            }
+            Known::ContentLength => described = described.or(parse_content_length(value)),
+            // Framing and connection are the parameters', not the headers'.
+            _ => {}
+        }
+    }
+    match (framing, described) {
+        _ if never_a_body => {}
+        (Framing::None, Some(length)) => decimal_field(out, b"Content-Length: ", length),
+        (framing, _) => framing_field(out, framing),
+    }
+    if !has_date {
+        field_cleaned(out, b"Date", date);
     }
     connection_field(out, connection);
     out.put_slice(b"\r\n");
@@ -109,18 +162,35 @@ fn status_line(out: &mut BytesMut, status: StatusCode) {
     out.put_slice(b"\r\n");
 }
 
-fn fields(out: &mut BytesMut, headers: &Headers, framing: Framing) {
-    for (name, value) in headers.iter() {
-        let written = match Known::of(name) {
-            Known::Host | Known::Other => true,
-            Known::ContentLength => framing == Framing::None,
-            // Framing and connection are this function's and its caller's, not the handler's.
-            _ => false,
-        };
-        if written {
-            field(out, name, value);
+/// The request target as it can stand in a start line: what a handler rewrote may hold anything.
+fn request_target(out: &mut BytesMut, method: &Method, target: &str) {
+    let as_it_is = *method == Method::CONNECT || (*method == Method::OPTIONS && target == "*");
+    // Without its slash, `http://other/` would be an absolute form and replace the `Host` field.
+    if !as_it_is && !target.starts_with('/') {
+        out.put_u8(b'/');
+    }
+    let is_valid = |b: u8| b.is_ascii_graphic() && b != b'#';
+    if target.bytes().all(is_valid) && !target.is_empty() {
+        out.put_slice(target.as_bytes());
+        return;
+    }
+    for byte in target.bytes() {
+        if is_valid(byte) {
+            out.put_u8(byte);
+        } else {
+            const HEX: &[u8; 16] = b"0123456789ABCDEF";
+            let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]];
+            out.put_slice(&[b'%', digits[0], digits[1]]);
         }
     }
+}
+
+/// An upper bound, so that a head takes one reservation.
+fn fields_len_max(headers: &Headers) -> usize {
+    headers.bytes_len() + 4 * headers.len() + 64
+}
+
+fn framing_field(out: &mut BytesMut, framing: Framing) {
     match framing {
         Framing::None | Framing::UntilClose => {}
         Framing::Length(length) => decimal_field(out, b"Content-Length: ", length),
@@ -134,6 +204,15 @@ fn field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.put_slice(b": ");
     out.put_slice(value);
     out.put_slice(b"\r\n");
+}
+
+/// For values that did not come through [`Headers`].
+fn field_cleaned(out: &mut BytesMut, name: &[u8], value: &str) {
+    if !value.bytes().any(is_control) {
+        return field(out, name, value.as_bytes());
+    }
+    let cleaned = value.replace(|c: char| c.is_ascii() && is_control(c as u8), " ");
+    field(out, name, cleaned.as_bytes());
 }
 
 fn decimal_field(out: &mut BytesMut, name_and_colon: &[u8], mut number: u64) {
@@ -159,7 +238,10 @@ fn connection_field(out: &mut BytesMut, connection: Connection<'_>) {
         Connection::Close => out.put_slice(b"Connection: close\r\n"),
         Connection::Upgrade(protocol) => {
             out.put_slice(b"Connection: upgrade\r\n");
-            field(out, b"Upgrade", protocol.as_bytes());
+            field_cleaned(out, b"Upgrade", protocol);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,13 +3,16 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::grammar::{is_control, is_ows, is_token};
+
 /// The header fields of one message.
 ///
 /// One byte buffer and one index: a parsed head costs two allocations whatever it holds. Names
 /// compare without regard to ASCII case (RFC 9110 section 5.1); order and spelling are kept.
 ///
-/// Nothing put in here can break a message: bytes that could end a line (CR, LF, NUL) are replaced
-/// by a space on the way in (RFC 9110 section 5.5).
+/// Nothing put in here can break a message. On the way in, control characters of a value become
+/// spaces and the white space around it goes (RFC 9110 section 5.5); a field whose name is not a
+/// token (RFC 9110 section 5.1) is not added.
 #[derive(Clone, Default)]
 pub struct Headers {
     bytes: Vec<u8>,
@@ -43,6 +46,11 @@ impl Headers {
 
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()
+    }
+
+    /// An upper bound of the bytes in names and values.
+    pub(crate) fn bytes_len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// The first field of that name.
@@ -84,11 +92,43 @@ impl Headers {
             .map(|f| (self.slice(&f.name), self.slice(&f.value)))
     }
 
-    /// Adds a field after the others.
+    /// Adds a field after the others, in the form a message can carry (see [`Headers`]).
     pub fn append(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        // A name with a space or a colon in it could pass for another field, and one that starts
+        // with a space for more of the value before it.
+        if !is_token(name.as_ref()) {
+            return;
+        }
         let name = self.push_bytes(name.as_ref());
-        let value = self.push_bytes(value.as_ref());
+        let mut value = self.push_bytes(value.as_ref());
+        for byte in &mut self.bytes[value.start as usize..] {
+            if is_control(*byte) {
+                *byte = b' ';
+            }
+        }
+        let written = &self.bytes[value.start as usize..];
+        let leading = written.iter().take_while(|b| is_ows(**b)).count();
+        let trailing = written[leading..].iter().rev().take_while(|b| is_ows(**b));
+        value.end -= trailing.count() as u32;
+        value.start += leading as u32;
         self.fields.push(Field { name, value });
+    }
+
+    /// Holds a parsed head, of which [`Headers::append_parsed`] then says what the fields are. One
+    /// copy of it all is cheaper than one for each name and value.
+    pub(crate) fn of_head(head: &[u8], fields: usize) -> Self {
+        // Room for what a proxy adds, so that adding does not reallocate.
+        let mut headers = Self::with_capacity(fields + 8, head.len() + 256);
+        headers.bytes.extend_from_slice(head);
+        headers
+    }
+
+    /// Adds a field whose name and value are parts of the head given to [`Headers::of_head`].
+    pub(crate) fn append_parsed(&mut self, head: &[u8], name: &[u8], value: &[u8]) {
+        match (range_in(head, name), range_in(head, value)) {
+            (Some(name), Some(value)) => self.fields.push(Field { name, value }),
+            _ => self.append(name, value),
+        }
     }
 
     /// Puts one field in place of all of that name.
@@ -114,11 +154,6 @@ impl Headers {
     fn push_bytes(&mut self, bytes: &[u8]) -> Range<u32> {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        for byte in &mut self.bytes[start..] {
-            if matches!(*byte, b'\r' | b'\n' | 0) {
-                *byte = b' ';
-            }
-        }
         // Heads are limited to some kilobytes by every parser; 4 GiB of header is out of reach.
         start as u32..self.bytes.len() as u32
     }
@@ -135,6 +170,13 @@ impl Headers {
 
 fn slice<'a>(bytes: &'a [u8], range: &Range<u32>) -> &'a [u8] {
     &bytes[range.start as usize..range.end as usize]
+}
+
+/// Where `part`, a slice of `whole`, lies in it.
+fn range_in(whole: &[u8], part: &[u8]) -> Option<Range<u32>> {
+    let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
+    let end = start.checked_add(part.len())?;
+    (end <= whole.len()).then_some(start as u32..end as u32)
 }
 
 /// The elements of a comma-separated list, trimmed, without the empty ones

@@ -4,13 +4,14 @@
 //!   an ambiguous message is an error, never a guess (RFC 9112 section 11.2); what is forwarded is
 //!   always serialised anew.
 //! Start reading at: [`RequestParser`], [`BodyDecoder`], [`encode`].
-//! Tested by: unit tests beside each file, property tests in `tests/`, the fuzz target `http1`.
+//! Tested by: unit tests beside each file, property tests in `tests/`, the fuzz targets in `fuzz/`.
 #![forbid(unsafe_code)]
 
 mod body;
 mod connection;
 pub mod encode;
 mod error;
+mod grammar;
 mod headers;
 pub mod limits;
 mod request;

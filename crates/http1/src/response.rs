@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use http::{Method, StatusCode, Version};
 
-use crate::connection::{ConnectionOptions, Known, parse_content_length};
+use crate::connection::{ConnectionOptions, Known, parse_content_length, upgrade_protocol};
 use crate::headers::Headers;
 use crate::limits::FIELDS_MAX;
 use crate::scan::HeadScan;
@@ -19,9 +19,9 @@ pub struct ResponseHead {
     /// described: in the answer to HEAD, and in 304.
     pub headers: Headers,
     pub body: BodyLength,
-    /// Whether the connection can carry another request after this response.
+    /// Whether the connection can carry another request after this response (and its body).
     pub keep_alive: bool,
-    /// The protocol of a 101 response.
+    /// The protocol of a 101 response; every 101 has one.
     pub upgrade: Option<String>,
 }
 
@@ -77,7 +77,7 @@ fn parse_head(
     let status = StatusCode::from_u16(code).map_err(|_| ParseError::bad("invalid status"))?;
 
     let bodiless = *method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
-    let mut headers = Headers::with_capacity(parsed.headers.len() + 8, bytes.len() + 256);
+    let mut headers = Headers::of_head(bytes, parsed.headers.len());
     let mut connection = ConnectionOptions::default();
     let mut content_length = None;
     let mut chunked = false;
@@ -93,7 +93,7 @@ fn parse_head(
                     return Err(ParseError::bad("differing Content-Length fields"));
                 }
                 if bodiless && content_length.is_none() {
-                    headers.append(name, value);
+                    headers.append_parsed(bytes, name, value);
                 }
                 content_length = Some(length);
             }
@@ -106,9 +106,11 @@ fn parse_head(
                 chunked = true;
             }
             Known::Connection => connection.read(value),
-            Known::Upgrade => upgrade = Some(String::from_utf8_lossy(value).into_owned()),
+            Known::Upgrade => upgrade = upgrade.or(upgrade_protocol(value)),
             Known::Dropped => {}
-            Known::Host | Known::Expect | Known::Other => headers.append(name, value),
+            Known::Host | Known::Expect | Known::Other => {
+                headers.append_parsed(bytes, name, value);
+            }
         }
     }
     connection.strip(&mut headers);
@@ -119,8 +121,16 @@ fn parse_head(
         return Err(ParseError::bad("Transfer-Encoding in HTTP/1.0"));
     }
 
-    let no_body = bodiless || status.is_informational() || status == StatusCode::NO_CONTENT;
-    let body = match (no_body, chunked, content_length) {
+    let switching = status == StatusCode::SWITCHING_PROTOCOLS;
+    if switching && upgrade.is_none() {
+        // RFC 9110 section 15.2.2. Without it nobody knows what the bytes that follow are.
+        return Err(ParseError::bad("101 without Upgrade"));
+    }
+
+    // RFC 9112 section 6.3, rules 1 and 2: whatever the fields say.
+    let never_a_body = status.is_informational() || status == StatusCode::NO_CONTENT;
+    let tunnel = switching || (*method == Method::CONNECT && status.is_success());
+    let body = match (bodiless || never_a_body || tunnel, chunked, content_length) {
         (true, _, _) => BodyLength::Length(0),
         (false, true, _) => BodyLength::Chunked,
         (false, false, Some(length)) => BodyLength::Length(length),
@@ -130,12 +140,18 @@ fn parse_head(
         Version::HTTP_10 => connection.keep_alive && !connection.close,
         _ => !connection.close,
     };
+    // A server that announces a body where there is none may send one all the same (RFC 9112
+    // section 6.1 forbids both): it would be read as the next response.
+    let suspicious = never_a_body && (chunked || content_length.is_some_and(|length| length > 0));
     Ok(ResponseHead {
         status,
         version,
         headers,
         body,
-        keep_alive: persistent && body != BodyLength::UntilClose,
-        upgrade: upgrade.filter(|_| status == StatusCode::SWITCHING_PROTOCOLS),
+        keep_alive: persistent && !suspicious && !tunnel && body != BodyLength::UntilClose,
+        upgrade: upgrade.filter(|_| switching).map(str::to_owned),
     })
 }
+
+#[cfg(test)]
+mod tests;

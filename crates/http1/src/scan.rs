@@ -52,6 +52,11 @@ impl HeadScan {
         Self::incomplete(bytes, bytes_max)
     }
 
+    /// Whether the end of the first line has not been seen.
+    pub(crate) fn in_first_line(&self) -> bool {
+        self.line == 0
+    }
+
     fn incomplete(bytes: &[u8], bytes_max: usize) -> Result<Option<usize>, ParseError> {
         if bytes.len() < bytes_max {
             return Ok(None);
@@ -62,3 +67,6 @@ impl HeadScan {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests;
