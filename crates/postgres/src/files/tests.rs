@@ -75,6 +75,7 @@ fn moving_aside_never_replaces() {
 #[test]
 fn closed_folders_are_named() {
     let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let closed = folder.path().join("closed");
     DirBuilder::new().mode(0o700).create(&closed).unwrap();
     let stranger = OsUser {
@@ -83,11 +84,7 @@ fn closed_folders_are_named() {
         gid: 4_000_000,
     };
     let data = closed.join("state/postgres");
-    // The temporary folder itself is private as well, and it is the outermost one.
-    assert_eq!(
-        closed_folder(&data, &stranger),
-        Some(folder.path().to_owned())
-    );
+    assert_eq!(closed_folder(&data, &stranger), Some(closed.clone()));
     let own = OsUser {
         uid: fs::metadata(&closed).unwrap().uid(),
         ..stranger

@@ -1,0 +1,47 @@
+//! Every bound of this crate in one place.
+
+use std::time::Duration;
+
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub const HOLD_TIMEOUT: Duration = Duration::from_secs(10);
+pub const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
+pub const CONNECTIONS_MAX: usize = 2000;
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Between two rounds over the servers while a client is held.
+pub const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Connections over the limit that are being told so. Still more are closed without a word.
+pub const REFUSALS_MAX: usize = 64;
+/// For telling them.
+pub const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// `MAX_STARTUP_PACKET_LENGTH` of PostgreSQL (pqcomm.h).
+pub const STARTUP_BYTES_MAX: usize = 10_000;
+/// A client asks for SSL, then for GSSAPI encryption, then starts in the clear.
+pub const STARTUP_PACKETS_MAX: usize = 3;
+/// An error that a server answers the startup packet with. Longer ones go to the client unread.
+pub const FIRST_ERROR_BYTES_MAX: usize = 8 << 10;
+/// Servers named in the error that a client gets at last.
+pub const FAILURES_TOLD_MAX: usize = 8;
+
+/// One read. Shared by all sessions of a worker.
+pub const READ_BYTES: usize = 64 << 10;
+
+/// For what a server had said before it broke the connection.
+pub const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+/// For a client to notice that its server has closed the connection.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub const BACKLOG: u32 = 1024;
+
+/// Keepalive probes find a peer that is gone while nothing is being sent.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+pub const KEEPALIVE_PROBES: u32 = 3;
+/// `TCP_USER_TIMEOUT` finds one that is gone while something is being sent. It also cuts off a peer
+/// that is alive and reads nothing for so long, hence no shorter: a backend that waits for a lock in
+/// the middle of a COPY does that, and so does a client that digests a large result.
+pub const UPSTREAM_USER_TIMEOUT: Duration = Duration::from_secs(60);
+pub const CLIENT_USER_TIMEOUT: Duration = Duration::from_secs(600);
