@@ -1,0 +1,71 @@
+//! What the servers wrote.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Words that mark a line an operator would have to look at: `tracing`'s, PostgreSQL's, a panic.
+const MARKS: &[&str] = &[
+    " WARN ",
+    " ERROR ",
+    "\"level\":\"WARN\"",
+    "\"level\":\"ERROR\"",
+    "WARNING:  ",
+    "ERROR:  ",
+    "FATAL:  ",
+    "PANIC:  ",
+    "panicked at",
+];
+
+/// Every line of every log below `folder` that a healthy system would not write, with its file.
+pub fn unexpected_lines(folder: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    for path in logs(folder) {
+        let text = fs::read(&path).unwrap_or_default();
+        let name = path
+            .strip_prefix(folder)
+            .unwrap_or(&path)
+            .display()
+            .to_string();
+        lines.extend(
+            String::from_utf8_lossy(&text)
+                .lines()
+                .filter(|line| MARKS.iter().any(|mark| line.contains(mark)))
+                .map(|line| format!("{name}: {line}")),
+        );
+    }
+    lines
+}
+
+/// The last lines of every log, for a test that failed.
+pub(crate) fn tails(folder: &Path, lines_max: usize) -> String {
+    let mut text = String::new();
+    for path in logs(folder) {
+        let content = fs::read(&path).unwrap_or_default();
+        let content = String::from_utf8_lossy(&content);
+        let lines: Vec<&str> = content.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(lines_max)..];
+        if !tail.is_empty() {
+            text.push_str(&format!("--- {}\n{}\n", path.display(), tail.join("\n")));
+        }
+    }
+    text
+}
+
+/// Files that end in `.log`, however deep.
+fn logs(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let path = entry.path();
+        // Not through symbolic links: a release may be linked from several places.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(logs(&path));
+        } else if path.extension().is_some_and(|end| end == "log") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}

@@ -1,0 +1,141 @@
+//! One `trilith run` without a database: enough for what an edge does.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::block::Block;
+use crate::client::Client;
+use crate::command::trilith;
+use crate::logs;
+use crate::process::Process;
+use crate::wait::eventually;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server named `one` with the roles edge and web. Dropping it stops it.
+pub struct OneServer {
+    block: Block,
+    child: Child,
+    folder: TempDir,
+}
+
+impl OneServer {
+    /// `sites` is the part of the config file with sites, upstreams and the like; `code` fills the
+    /// code base.
+    pub fn start(
+        block: Block,
+        sites: &str,
+        code: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("trilith-e2e-")
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()?;
+        let site = folder.path().join("site");
+        fs::create_dir(&site)?;
+        code(&site)?;
+        let config = format!(
+            "[cluster]\nname = \"e2e\"\ndata = \"data\"\nsecrets = \"secrets\"\n\n\
+             [ports]\nhttp = {}\nhttps = {}\n\n[code]\npath = \"site\"\n\n\
+             [[server]]\nname = \"one\"\naddress = \"{}\"\nroles = [\"edge\", \"web\"]\n\n{sites}",
+            block.http_port(),
+            block.https_port(),
+            block.address(1),
+        );
+        let file = folder.path().join("trilith.toml");
+        fs::write(&file, config)?;
+        let output = fs::File::create(folder.path().join("one.log"))?;
+        let child = trilith()?
+            .arg("run")
+            .arg("--config")
+            .arg(&file)
+            .args(["--server", "one"])
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()?;
+        let mut server = Self {
+            block,
+            child,
+            folder,
+        };
+        server.await_listening()?;
+        Ok(server)
+    }
+
+    fn await_listening(&mut self) -> Result<()> {
+        let address = self.address();
+        eventually("the server listens", PATIENCE, || {
+            ensure!(self.child.try_wait()?.is_none(), "the server has ended");
+            Ok(std::net::TcpStream::connect(address)?)
+        })?;
+        Ok(())
+    }
+
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it takes HTTP.
+    pub fn address(&self) -> SocketAddr {
+        (self.block.address(1), self.block.http_port()).into()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.address()).host("site.test")
+    }
+
+    /// SIGTERM, and waits for the end. Fails on a bad exit code, a process left, an unexpected line.
+    pub fn finish(mut self) -> Result<()> {
+        Process::signal(self.child.id(), Signal::SIGTERM)?;
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            if Instant::now() > deadline {
+                bail!("the server did not stop within {PATIENCE:?} of SIGTERM");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        ensure!(status.success(), "the server ended with {status}");
+        let left = Process::of_folder(self.folder.path());
+        ensure!(left.is_empty(), "it left processes behind: {left:#?}");
+        let lines = logs::unexpected_lines(self.folder.path());
+        ensure!(
+            lines.is_empty(),
+            "unexpected lines in the logs:\n{}",
+            lines.join("\n")
+        );
+        Ok(())
+    }
+}
+
+impl Drop for OneServer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", logs::tails(self.folder.path(), 60));
+        }
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = Process::signal(self.child.id(), Signal::SIGKILL);
+            let _ = self.child.wait();
+        }
+        for process in Process::of_folder(self.folder.path()) {
+            let _ = Process::signal(process.pid, Signal::SIGKILL);
+        }
+    }
+}
