@@ -15,6 +15,7 @@ use trilith_http1::{
 };
 
 use crate::body::{Body, BodyError, BodyStream, Frame, Upgraded};
+use crate::buffers;
 use crate::error::{SendError, SendErrorKind};
 use crate::input::poll_read_into;
 use crate::limits::{INTERIM_MAX, WHOLE_BODY_BYTES_MAX};
@@ -56,8 +57,11 @@ impl ClientConn {
         }
     }
 
-    /// Whether nothing is under way in either direction.
-    pub(crate) fn is_between_messages(&self) -> bool {
+    /// Makes an idle connection cost little; whether it is idle: nothing under way either way.
+    pub(crate) fn rest(&mut self) -> bool {
+        buffers::take_back(&mut self.read);
+        buffers::take_back(&mut self.out.buffer);
+        self.idle_since = Instant::now();
         self.read.is_empty() && self.out.is_empty()
     }
 
@@ -317,7 +321,7 @@ impl RequestSender {
             None => Connection::Persistent,
         };
         encode::request_head(
-            &mut out.buffer,
+            out.begin(),
             &request.method,
             request.target.as_str(),
             &request.headers,

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod buffers;
 mod client;
 mod date;
 mod error;

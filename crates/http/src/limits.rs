@@ -5,8 +5,9 @@ use std::time::Duration;
 /// Free space offered to each read, bytes.
 pub(crate) const READ_BYTES: usize = 16 * 1024;
 
-/// Read buffers beyond this are not kept over an idle period, bytes.
-pub(crate) const READ_BUFFER_KEPT_BYTES: usize = 64 * 1024;
+/// Spare buffers kept per thread, and the size up to which one is kept, bytes.
+pub(crate) const BUFFERS_KEPT: usize = 256;
+pub(crate) const BUFFER_BYTES_KEPT_MAX: usize = 64 * 1024;
 
 /// Pieces up to this are copied behind what waits to be written; larger ones are written from where
 /// they lie, bytes. A copy of this size costs less than the vectored call it saves.

@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 use trilith_http1::{Headers, encode};
 
+use crate::buffers;
 use crate::limits::{COPY_BYTES_MAX, GATHER_BYTES_MAX};
 
 /// What waits to be written to one connection: small pieces in a buffer, then at most one large one.
@@ -20,6 +21,12 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// Ready to take a head: has a buffer.
+    pub(crate) fn begin(&mut self) -> &mut BytesMut {
+        buffers::lend(&mut self.buffer);
+        &mut self.buffer
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.buffer.is_empty() && self.large.is_empty() && self.tail.is_empty()
     }

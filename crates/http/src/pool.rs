@@ -123,10 +123,9 @@ impl PoolInner {
     pub(crate) fn put(&self, mut conn: Box<ClientConn>) {
         let mut idle = self.idle.borrow_mut();
         // Bytes nobody asked for are an answer to a question of somebody else's.
-        if self.closed.get() || idle.len() >= self.options.idle_max || !conn.is_between_messages() {
+        if self.closed.get() || idle.len() >= self.options.idle_max || !conn.rest() {
             return;
         }
-        conn.idle_since = Instant::now();
         idle.push_back(conn);
     }
 }

@@ -20,10 +20,9 @@ use self::incoming::IncomingBody;
 pub use self::respond::{End, Outcome};
 use self::respond::{Responder, write_rejection};
 use crate::body::{Body, Upgraded};
+use crate::buffers;
 use crate::input::poll_read_into;
-use crate::limits::{
-    DRAIN_GRACE, LINGER, LINGER_BYTES_MAX, READ_BUFFER_KEPT_BYTES, WHOLE_BODY_BYTES_MAX,
-};
+use crate::limits::{DRAIN_GRACE, LINGER, LINGER_BYTES_MAX, WHOLE_BODY_BYTES_MAX};
 use crate::message::{ConnInfo, Request, Response, Target};
 use crate::options::ServerOptions;
 use crate::out::Output;
@@ -162,9 +161,7 @@ async fn next_head<IO: AsyncRead + AsyncWrite + Unpin>(
     {
         let server = &mut *server.borrow_mut();
         server.timer.set(server.options.keep_alive_timeout);
-        if server.read.is_empty() && server.read.capacity() > READ_BUFFER_KEPT_BYTES {
-            server.read = BytesMut::new();
-        }
+        buffers::take_back(&mut server.out.buffer);
     }
     poll_fn(|cx| {
         let server = &mut *server.borrow_mut();

@@ -95,7 +95,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> BodyStream for IncomingBody<IO> {
         }
         if server.incoming.wants_continue {
             server.incoming.wants_continue = false;
-            encode::interim_head(&mut server.out.buffer, StatusCode::CONTINUE);
+            encode::interim_head(server.out.begin(), StatusCode::CONTINUE);
         }
         if !server.out.is_empty()
             && let Poll::Ready(Err(_)) = server.out.poll_write_all(&mut server.io, cx)

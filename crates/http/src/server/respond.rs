@@ -114,7 +114,7 @@ impl Responder {
             let server = &mut *shared.borrow_mut();
             with_date(|date| {
                 encode::response_head(
-                    &mut server.out.buffer,
+                    server.out.begin(),
                     response.status,
                     &response.headers,
                     Framing::None,
@@ -164,7 +164,7 @@ impl Responder {
         with_date(|date| {
             let ServerIo { out, .. } = server;
             encode::response_head(
-                &mut out.buffer,
+                out.begin(),
                 response.status,
                 &response.headers,
                 framing,
@@ -321,7 +321,7 @@ pub(super) async fn write_rejection<IO: AsyncRead + AsyncWrite + Unpin>(
         let framing = Framing::Length(response.body.size().unwrap_or(0));
         with_date(|date| {
             encode::response_head(
-                &mut server.out.buffer,
+                server.out.begin(),
                 response.status,
                 &response.headers,
                 framing,
