@@ -2,13 +2,17 @@
 # Stops the demo and deletes its folder. DIR chooses which.
 set -eu
 . "$(dirname -- "$0")/lib.sh"
-. "$ROOT/scripts/demo-dir.sh"
+demo_dir=${DIR:-$ROOT/trilith-demo}
 
-[ -d "$DEMO_DIR" ] || exit 0
+[ -d "$demo_dir" ] || exit 0
 # Never delete a folder that is something else.
-[ -f "$DEMO_DIR/trilith.toml" ] || die "$DEMO_DIR is not a demo: it has no trilith.toml"
+[ -f "$demo_dir/trilith.toml" ] || die "$demo_dir is not a demo: it has no trilith.toml"
 if [ -x "$TARGET/release/trilith" ]; then
-    "$TARGET/release/trilith" demo stop --dir "$DEMO_DIR" || die "the demo in $DEMO_DIR does not stop; nothing was deleted"
+    "$TARGET/release/trilith" demo stop --dir "$demo_dir" ||
+        die "the demo in $demo_dir does not stop; nothing was deleted"
 fi
-rm -rf -- "$DEMO_DIR"
-say "deleted $DEMO_DIR"
+# Started by root in a checkout that others cannot enter, the folder is a link to where they can.
+place=$(readlink -f -- "$demo_dir")
+rm -rf -- "$place"
+[ ! -L "$demo_dir" ] || rm -f -- "$demo_dir"
+say "deleted $place"

@@ -3,14 +3,13 @@
 # environment.
 set -eu
 . "$(dirname -- "$0")/lib.sh"
-. "$ROOT/scripts/demo-dir.sh"
+demo_dir=${DIR:-$ROOT/trilith-demo}
 
 "$ROOT/scripts/setup.sh" demo
-cd "$ROOT"
-cargo build --release --locked --package trilith-cli --bin trilith
+(cd "$ROOT" && cargo build --release --locked --package trilith-cli --bin trilith)
 "$ROOT/scripts/build-example.sh"
 
-set -- demo --dir "$DEMO_DIR" --code "$ROOT/examples/foobar"
+set -- demo --dir "$demo_dir" --code "$ROOT/examples/foobar"
 [ -z "${HTTP:-}" ] || set -- "$@" --http "$HTTP"
 [ -z "${HTTPS:-}" ] || set -- "$@" --https "$HTTPS"
 [ -z "${SERVERS:-}" ] || set -- "$@" --servers "$SERVERS"
