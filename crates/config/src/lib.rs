@@ -8,12 +8,15 @@
 #![forbid(unsafe_code)]
 
 mod diagnostics;
+pub mod keys;
 pub mod limits;
 mod model;
 mod read;
+mod similar;
 mod values;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
+pub use keys::{UnknownKey, commented_template, explain, reference_markdown};
 pub use model::{
     App, Balance, Cluster, Code, Config, Database, Edge, HealthCheck, Loaded, Mode, Ports, Role,
     Roles, Route, RouteAction, Server, Site, SiteTls, Synchronous, Upstream, UpstreamServer, Vip,

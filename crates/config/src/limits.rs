@@ -3,7 +3,7 @@
 /// Longest file, in bytes.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Most `[[server]]` tables.
-pub const SERVERS_MAX: usize = 64;
+pub const SERVERS_MAX: usize = 32;
 /// Most `[[site]]` tables.
 pub const SITES_MAX: usize = 1_000;
 /// Most `[[site.route]]` tables of all sites together.
@@ -16,3 +16,9 @@ pub const UPSTREAMS_MAX: usize = 1_000;
 pub const ITEMS_MAX: usize = 1_000;
 /// Errors and warnings that are kept; the rest is only counted.
 pub const DIAGNOSTICS_MAX: usize = 100;
+/// Longest `run` line of an app, in bytes.
+pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
+/// Most settings in `database.parameters`.
+pub const PARAMETERS_MAX: usize = 200;
+/// Longest value of one of them, in bytes.
+pub const PARAMETER_BYTES_MAX: usize = 1_000;

@@ -154,17 +154,20 @@ pub enum SiteTls {
 pub struct Route {
     pub path: PathPattern,
     pub action: RouteAction,
-    /// `Cache-Control` for responses that carry none. A valid header value.
+    /// Taken off the front of the path before it becomes a file name, goes to an app or an upstream,
+    /// or into a redirect. Whole segments, no slash at the end; every path of the route begins with
+    /// it. `/`: take nothing off. `None`: the prefix of `path` for files, nothing for the rest.
+    pub strip_prefix: Option<String>,
+    /// `Cache-Control` of files and fixed responses. A valid header value.
     pub cache_control: Option<String>,
-    /// Longer request bodies are refused with 413.
+    /// Longest request body for an app or an upstream; a longer one is 413.
     pub body_max: ByteSize,
 }
 
 /// What answers a route.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RouteAction {
-    /// Files of the code base, by the web servers. What `*` matched is looked up below `root`; for
-    /// an exact path `root` is the file itself.
+    /// Files of the code base, by the web servers: a folder, or for an exact path one file.
     Files {
         root: CodePath,
         /// Tried in this order for a folder. File names without slashes.
@@ -177,17 +180,12 @@ pub enum RouteAction {
         app: AppName,
         balance: Balance,
         mode: Mode,
-        /// Take the pattern's prefix off the path that the app sees.
-        strip_prefix: bool,
     },
     /// One of [`Config::upstreams`], which has its own balance and mode.
-    Upstream {
-        upstream: UpstreamName,
-        /// Take the pattern's prefix off the path that the upstream sees.
-        strip_prefix: bool,
-    },
+    Upstream { upstream: UpstreamName },
     Redirect {
-        /// `http://...`, `https://...`, or a path of the same site. A valid header value.
+        /// `http://...`, `https://...`, or a path of the same site; a valid header value. `{path}` in
+        /// it stands for the request's path with its leading slash, and then the query goes along.
         location: String,
         status: RedirectStatus,
     },
@@ -224,12 +222,12 @@ pub enum Mode {
 pub struct App {
     /// Command line for the shell. `None`: the Procfile has it.
     pub run: Option<String>,
-    /// Per web server.
-    pub instances: NonZeroU16,
+    /// Per web server. 0: not run (never 0 for an app that a route names).
+    pub instances: u16,
     /// Added to what every instance gets.
     pub env: BTreeMap<String, String>,
-    /// Must answer 2xx or 3xx before an instance takes traffic. `None`: it does not speak HTTP and
-    /// is ready when it runs.
+    /// Must answer below 500 before an instance takes traffic. `None`: it does not speak HTTP and is
+    /// ready when it runs (never `None` for an app that a route names).
     pub health: Option<UrlPath>,
     pub start_timeout: Duration,
     /// Between SIGTERM and SIGKILL.
@@ -241,8 +239,9 @@ pub struct App {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Database {
-    /// 1 to 63 of `a-z`, `0-9`, `_`; also `user`. So neither needs quoting.
+    /// 1 to 63 of `A-Z`, `a-z`, `0-9`, `_` and `-`, not beginning with a digit or `-`.
     pub name: String,
+    /// Of the same form.
     pub user: String,
     pub synchronous: Synchronous,
     /// For postgresql.conf; none that Trilith sets itself. Values as text, not yet quoted.
@@ -256,7 +255,7 @@ pub struct Database {
 /// What a commit waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Synchronous {
-    /// A quorum of the replicas has flushed it.
+    /// A quorum of the replicas has flushed it, where there are enough of them.
     Quorum,
     /// The primary alone has flushed it.
     Off,
@@ -316,7 +315,7 @@ pub struct Edge {
     pub body_idle_timeout: Duration,
     /// How long an idle connection stays open.
     pub keep_alive_timeout: Duration,
-    /// Bytes per second that a request body must reach on average.
+    /// Bytes per second that a request body must reach on average; 0 is no limit.
     pub body_rate_min: ByteSize,
     /// For a whole request head.
     pub header_bytes_max: ByteSize,
@@ -325,7 +324,7 @@ pub struct Edge {
     pub target_bytes_max: ByteSize,
     /// Client connections of one server at a time.
     pub connections_max: usize,
-    /// The same for one client address.
+    /// The same for one client address; 0 is no limit.
     pub connections_per_ip_max: usize,
     /// How long open requests may take to finish when a server stops.
     pub drain_timeout: Duration,
@@ -540,7 +539,7 @@ impl Default for App {
     fn default() -> Self {
         Self {
             run: None,
-            instances: NonZeroU16::MIN.saturating_add(1),
+            instances: 2,
             env: BTreeMap::new(),
             health: Some(UrlPath::root()),
             start_timeout: Duration::from_secs(60),
