@@ -463,7 +463,8 @@ fn content_type(path: &Path) -> &'static str {
         None => "application/octet-stream",
         Some("text/html") => "text/html; charset=utf-8",
         Some("text/css") => "text/css; charset=utf-8",
-        Some("text/javascript") => "text/javascript; charset=utf-8",
+        // RFC 9239 retired the second.
+        Some("text/javascript" | "application/javascript") => "text/javascript; charset=utf-8",
         Some("text/plain") => "text/plain; charset=utf-8",
         Some("text/markdown") => "text/markdown; charset=utf-8",
         Some("text/csv") => "text/csv; charset=utf-8",

@@ -33,10 +33,10 @@ pub fn select(field: &[u8], size: u64) -> Selection {
         return Selection::Unsatisfiable;
     }
     let parts = coalesce(asked);
-    let cost: u64 = parts
-        .iter()
-        .map(|p| p.end - p.start + RANGE_GAP_BYTES_MIN)
-        .sum();
+    let cost = parts.iter().fold(0u64, |sum, part| {
+        sum.saturating_add(part.end - part.start)
+            .saturating_add(RANGE_GAP_BYTES_MIN)
+    });
     if parts.len() > 1 && cost >= size {
         return Selection::Whole;
     }

@@ -157,6 +157,11 @@ impl Resolver {
         wait: Wait,
     ) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC;
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
         let Self::Openat2 { cached } = self else {
             return walk(folder, path, flags);
         };
