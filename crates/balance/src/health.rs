@@ -71,9 +71,14 @@ pub struct HealthMachine {
 
 impl HealthMachine {
     pub fn new(policy: HealthPolicy) -> Self {
+        Self::resume(policy, Health::Checking)
+    }
+
+    /// Goes on from a state found before, so that a reload forgets nothing.
+    pub fn resume(policy: HealthPolicy, health: Health) -> Self {
         Self {
             policy,
-            health: Health::Checking,
+            health,
             against: 0,
             good: 0,
         }
@@ -86,11 +91,6 @@ impl HealthMachine {
     /// Whether the last `rise` checks were good.
     pub fn is_steadily_good(&self) -> bool {
         self.good >= self.policy.rise
-    }
-
-    /// Takes other intervals and thresholds; the state stays.
-    pub fn set_policy(&mut self, policy: HealthPolicy) {
-        self.policy = policy;
     }
 
     /// Takes the result of a check. `suspected`: a request failed on the server just before it.
