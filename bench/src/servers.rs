@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::ValueEnum;
 
 /// The `Host` of every request.
@@ -89,6 +89,18 @@ impl Program {
     ) -> Result<Command> {
         let file = dir.join("config");
         fs::write(&file, config(self.kind, dir, www, listen, stub)?)?;
+        if self.kind == Kind::Trilith {
+            // Once per cluster: what its servers share.
+            let made = Command::new(&self.path)
+                .args(["init", "--secrets", "--config"])
+                .arg(&file)
+                .output()?;
+            ensure!(
+                made.status.success(),
+                "{}",
+                String::from_utf8_lossy(&made.stderr)
+            );
+        }
         let mut command = Command::new(&self.path);
         match self.kind {
             Kind::Trilith => command

@@ -31,6 +31,8 @@ pub struct DemoOptions {
     pub servers: Option<usize>,
     /// The example site unless given.
     pub code: Option<PathBuf>,
+    /// A TOML file with sites, apps and upstreams, in place of the demo's own.
+    pub sites: Option<PathBuf>,
 }
 
 /// A demo in the background. Dropping it stops it, and whatever it may have left.
@@ -94,6 +96,9 @@ impl Demo {
         command.args(["--https", &self.block.https_port().to_string()]);
         if let Some(servers) = self.options.servers {
             command.args(["--servers", &servers.to_string()]);
+        }
+        if let Some(sites) = &self.options.sites {
+            command.arg("--sites").arg(sites);
         }
         self.running = true;
         run(&mut command, START_PATIENCE)?
@@ -236,7 +241,6 @@ impl Demo {
             let more = Process::tree(pid)
                 .into_iter()
                 .chain(Process::of_folder(&state));
-            // Others may have the folder's name in their arguments: the demo itself, for one.
             let of_server = more
                 .filter(|process| !process.command.contains(" demo "))
                 .map(|process| process.pid);

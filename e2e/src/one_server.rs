@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::block::Block;
 use crate::client::Client;
-use crate::command::trilith;
+use crate::command::{run, trilith};
 use crate::logs;
 use crate::process::Process;
 use crate::wait::eventually;
@@ -53,6 +53,14 @@ impl OneServer {
         );
         let file = folder.path().join("trilith.toml");
         fs::write(&file, config)?;
+        // Once per cluster: what its servers share.
+        run(
+            trilith()?
+                .args(["init", "--secrets", "--config"])
+                .arg(&file),
+            PATIENCE,
+        )?
+        .success()?;
         let output = fs::File::create(folder.path().join("one.log"))?;
         let child = trilith()?
             .arg("run")

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use trilith_e2e::{Demo, DemoOptions, Process, Response, eventually, malformed, raw, run, trilith};
+use trilith_e2e::{
+    Client, Demo, DemoOptions, Process, Response, eventually, malformed, raw, run, trilith,
+};
 
 const SOON: Duration = Duration::from_secs(1);
 
@@ -224,9 +226,15 @@ fn status_tells_all(demo: &Demo) -> Result<()> {
 }
 
 fn metrics_are_served(demo: &Demo) -> Result<()> {
+    // The demo takes other ports when something has these.
+    let port = demo
+        .config()?
+        .get("ports")
+        .and_then(|ports| ports.get("admin")?.as_integer());
+    let port = u16::try_from(port.unwrap_or(7480))?;
     for (i, name) in demo.servers()?.iter().enumerate() {
         let address = demo.block().address(1 + u8::try_from(i)?);
-        let mut admin = trilith_e2e::Client::new((address, 7480).into()).host("localhost");
+        let mut admin = Client::new((address, port).into()).host("localhost");
         let text = admin.get("/metrics")?.expect(200)?.text();
         ensure!(
             text.contains("# TYPE ") && text.contains("trilith"),

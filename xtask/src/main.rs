@@ -1,4 +1,4 @@
-//! Purpose: the project's own commands: `cargo xtask tidy`.
+//! Purpose: the project's own commands: `cargo xtask tidy`, `cargo xtask reference`.
 //! Box in the picture: none; a tool for those who work on Trilith.
 //! Invariants: `tidy` changes nothing; each rule is a function of a [`repo::Repo`], so that it can be
 //!   tested on a made-up one.
@@ -8,6 +8,7 @@
 // A tool for the terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod reference;
 mod repo;
 mod tidy;
 
@@ -15,15 +16,17 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-const USAGE: &str = "usage: cargo xtask tidy
+const USAGE: &str = "usage: cargo xtask tidy | reference
 
-  tidy        check the project's own rules (CONTRIBUTING.md); exit code 1 when one is broken";
+  tidy        check the project's own rules (CONTRIBUTING.md); exit code 1 when one is broken
+  reference   write docs/reference/config.md from the table of keys in crates/config";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
         ["tidy"] => tidy(),
+        ["reference"] => reference::write().map(|()| ExitCode::SUCCESS),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

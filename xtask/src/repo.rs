@@ -15,6 +15,8 @@ pub struct Repo {
     pub files: Vec<File>,
     /// Names of all packages that a normal build takes in.
     pub built_packages: BTreeSet<String>,
+    /// What `docs/reference/config.md` should hold.
+    pub config_reference: String,
 }
 
 /// A member of the workspace.
@@ -58,6 +60,7 @@ impl Repo {
             crates: load_crates(&root)?,
             files: load_files(&root)?,
             built_packages: built_packages(&root)?,
+            config_reference: crate::reference::text(),
         })
     }
 

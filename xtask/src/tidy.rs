@@ -53,6 +53,7 @@ pub const RULES: &[Rule] = &[
     source::serialised_types,
     texts::unfinished_words,
     texts::changelog,
+    texts::config_reference,
 ];
 
 /// What all rules have to say.

@@ -244,3 +244,12 @@ fn the_changelog_has_a_place_for_the_next_change() {
     let files = vec![file("CHANGELOG.md", "# Changelog\n\n## Unreleased\n")];
     check(texts::changelog, &repo(vec![], files), &[]);
 }
+
+#[test]
+fn the_reference_is_what_the_table_of_keys_makes() {
+    let mut repo = repo(vec![], vec![file("docs/reference/config.md", "old")]);
+    repo.config_reference = "new".to_owned();
+    check(texts::config_reference, &repo, &["cargo xtask reference"]);
+    repo.files[0].text = "new".to_owned();
+    check(texts::config_reference, &repo, &[]);
+}

@@ -1,6 +1,7 @@
 //! Documents and generated files.
 
 use super::Problem;
+use crate::reference::PATH as REFERENCE;
 use crate::repo::Repo;
 
 /// Marks of unfinished work. In two parts, so that this file does not break its own rule.
@@ -40,5 +41,17 @@ pub fn changelog(repo: &Repo) -> Vec<Problem> {
             0,
             "needs a section \"## Unreleased\"",
         )]
+    }
+}
+
+/// The page is made from the table of keys.
+pub fn config_reference(repo: &Repo) -> Vec<Problem> {
+    match repo.file(REFERENCE) {
+        Some(file) if file.text == repo.config_reference => Vec::new(),
+        _ => vec![Problem::new(
+            REFERENCE,
+            0,
+            "differs from the table of keys in crates/config; type: cargo xtask reference",
+        )],
     }
 }
