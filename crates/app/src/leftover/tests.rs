@@ -49,7 +49,10 @@ fn the_file_reads_back() {
     let (child, record) = start(dir.path(), "sleep 60");
     let mut ledger = Ledger::create(dir.path()).unwrap();
     ledger.add(record.clone()).unwrap();
-    assert_eq!(read(&file_path(dir.path())).unwrap(), [record.clone()]);
+    assert_eq!(
+        read(&file_path(dir.path())).unwrap(),
+        std::slice::from_ref(&record)
+    );
     ledger.remove(record.pid).unwrap();
     assert!(read(&file_path(dir.path())).unwrap().is_empty());
     process::signal_group(record.pgid, Signal::SIGKILL).unwrap();

@@ -143,16 +143,17 @@ fn a_slow_disk_costs_lines_and_never_blocks() {
     assert!(sink.shared.dropped_lines.load(Ordering::Relaxed) > 0);
     assert!(sink.shared.queued_bytes.load(Ordering::Relaxed) <= LOG_QUEUE_BYTES_MAX);
 
-    let reader = Command::new("cat")
+    let out = dir.path().join("out");
+    let mut reader = Command::new("cat")
         .arg(&path)
-        .stdout(Stdio::piped())
+        .stdout(fs::File::create(&out).unwrap())
         .spawn()
         .unwrap();
     drop(sink);
     thread.finish();
     drop(keep_open);
-    let output = reader.wait_with_output().unwrap();
-    let output = String::from_utf8(output.stdout).unwrap();
+    assert!(reader.wait().unwrap().success());
+    let output = fs::read_to_string(out).unwrap();
     let notice = output
         .lines()
         .find(|line| line.contains(" - trilith "))

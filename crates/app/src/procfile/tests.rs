@@ -2,9 +2,12 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Text, expected processes, expected release command.
+type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
+
 #[test]
 fn reads_what_people_write() {
-    let table: [(&str, &[(&str, &str)], Option<&str>); 9] = [
+    let table: [Row<'_>; 9] = [
         ("", &[], None),
         ("\n\n  \n# nothing\n", &[], None),
         ("web: ./bin/server", &[("web", "./bin/server")], None),
