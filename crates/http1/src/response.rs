@@ -76,7 +76,10 @@ fn parse_head(
     };
     let status = StatusCode::from_u16(code).map_err(|_| ParseError::bad("invalid status"))?;
 
-    let bodiless = *method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
+    // RFC 9112 section 6.3, rule 1: no body whatever the fields say, but HEAD and 304 describe one.
+    let never_a_body = status.is_informational() || status == StatusCode::NO_CONTENT;
+    let describes =
+        !never_a_body && (*method == Method::HEAD || status == StatusCode::NOT_MODIFIED);
     let mut headers = Headers::of_head(bytes, parsed.headers.len());
     let mut connection = ConnectionOptions::default();
     let mut content_length = None;
@@ -92,7 +95,7 @@ fn parse_head(
                 if content_length.is_some_and(|other| other != length) {
                     return Err(ParseError::bad("differing Content-Length fields"));
                 }
-                if bodiless && content_length.is_none() {
+                if describes && content_length.is_none() {
                     headers.append_parsed(bytes, name, value);
                 }
                 content_length = Some(length);
@@ -107,8 +110,8 @@ fn parse_head(
             }
             Known::Connection => connection.read(value),
             Known::Upgrade => upgrade = upgrade.or(upgrade_protocol(value)),
-            Known::Dropped => {}
-            Known::Host | Known::Expect | Known::Other => {
+            Known::Dropped | Known::Expect => {}
+            Known::Host | Known::Other => {
                 headers.append_parsed(bytes, name, value);
             }
         }
@@ -127,10 +130,9 @@ fn parse_head(
         return Err(ParseError::bad("101 without Upgrade"));
     }
 
-    // RFC 9112 section 6.3, rules 1 and 2: whatever the fields say.
-    let never_a_body = status.is_informational() || status == StatusCode::NO_CONTENT;
+    // Rule 2.
     let tunnel = switching || (*method == Method::CONNECT && status.is_success());
-    let body = match (bodiless || never_a_body || tunnel, chunked, content_length) {
+    let body = match (describes || never_a_body || tunnel, chunked, content_length) {
         (true, _, _) => BodyLength::Length(0),
         (false, true, _) => BodyLength::Chunked,
         (false, false, Some(length)) => BodyLength::Length(length),

@@ -219,6 +219,7 @@ fn a_length_that_describes_stays() {
         (Method::HEAD, "200 OK", Some("5")),
         (Method::GET, "304 Not Modified", Some("5")),
         (Method::GET, "204 No Content", None),
+        (Method::HEAD, "204 No Content", None),
         (Method::GET, "200 OK", None),
     ] {
         let head = format!("HTTP/1.1 {line}\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n");
