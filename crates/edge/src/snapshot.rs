@@ -1,6 +1,5 @@
 //! Everything a request needs to know, immutable: built from the options, swapped as a whole.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -78,7 +77,7 @@ impl Snapshot {
         let mut builder = Builder {
             options: &options,
             has_web,
-            known: KnownServers::of(previous),
+            previous,
             pools: Vec::new(),
             balancers: Vec::new(),
         };
@@ -145,7 +144,7 @@ pub(crate) fn is_trusted(trusted: &[IpNet], ip: IpAddr) -> bool {
 struct Builder<'a> {
     options: &'a Options,
     has_web: bool,
-    known: KnownServers,
+    previous: Option<&'a Snapshot>,
     pools: Vec<Arc<ServerPool>>,
     balancers: Vec<BalancerPlan>,
 }
@@ -225,7 +224,7 @@ impl Builder<'_> {
             status_max: 200,
         };
         self.pools.push(Arc::new(ServerPool {
-            queue: self.known.queue(&id),
+            queue: self.queue(&id),
             members: Arc::new(Members::new(specs)),
             backends,
             check: Some(check),
@@ -238,7 +237,7 @@ impl Builder<'_> {
 
     fn web_server(&self, id: &PoolId, server: &WebServer) -> (ServerSpec, Backend) {
         let name = server.name.as_str();
-        let (state, probe) = self.known.server(id, name, server.address, true);
+        let (state, probe) = self.state(id, name, server.address, true);
         let spec = ServerSpec {
             key: name.to_owned(),
             weight: 1,
@@ -269,7 +268,7 @@ impl Builder<'_> {
         let server = |server: &crate::options::UpstreamServer| {
             let key = server.address.to_string();
             let checked = upstream.health.is_some();
-            let (state, probe) = self.known.server(&id, &key, server.address, checked);
+            let (state, probe) = self.state(&id, &key, server.address, checked);
             let backend = Backend {
                 name: key.as_str().into(),
                 address: server.address,
@@ -294,7 +293,7 @@ impl Builder<'_> {
             status_max: 399,
         });
         self.pools.push(Arc::new(ServerPool {
-            queue: self.known.queue(&id),
+            queue: self.queue(&id),
             members: Arc::new(Members::new(specs)),
             backends,
             check,
@@ -304,32 +303,20 @@ impl Builder<'_> {
         }));
         Ok(self.pools.len() - 1)
     }
-}
 
-/// What the snapshot before knew, so that a reload forgets nothing.
-#[derive(Default)]
-struct KnownServers {
-    servers: HashMap<(PoolId, String, SocketAddr, bool), (Arc<ServerState>, Arc<Probe>)>,
-    queues: HashMap<PoolId, Arc<Queue>>,
-}
-
-impl KnownServers {
-    fn of(previous: Option<&Snapshot>) -> Self {
-        let mut known = Self::default();
-        for pool in previous.into_iter().flat_map(|snapshot| &snapshot.pools) {
-            known.queues.insert(pool.id.clone(), pool.queue.clone());
-            let checked = pool.check.is_some();
-            for (spec, backend) in pool.members.servers().iter().zip(&pool.backends) {
-                let key = (pool.id.clone(), spec.key.clone(), backend.address, checked);
-                let value = (spec.state.clone(), backend.probe.clone());
-                known.servers.insert(key, value);
-            }
-        }
-        known
+    fn known_pool(&self, id: &PoolId) -> Option<&ServerPool> {
+        let pools = &self.previous?.pools;
+        pools.iter().find(|pool| pool.id == *id).map(|pool| &**pool)
     }
 
-    /// `checked`: whether active checks will tell its health.
-    fn server(
+    fn queue(&self, id: &PoolId) -> Arc<Queue> {
+        self.known_pool(id)
+            .map_or_else(Arc::default, |pool| pool.queue.clone())
+    }
+
+    /// What the snapshot before knew of a server, so that a reload forgets nothing. `checked`:
+    /// whether active checks will tell its health; if that changes, it begins anew.
+    fn state(
         &self,
         pool: &PoolId,
         key: &str,
@@ -337,20 +324,17 @@ impl KnownServers {
         checked: bool,
     ) -> (Arc<ServerState>, Arc<Probe>) {
         let known = self
-            .servers
-            .get(&(pool.clone(), key.to_owned(), address, checked));
-        known.cloned().unwrap_or_else(|| {
-            let state = if checked {
-                ServerState::checking()
-            } else {
-                ServerState::unchecked()
-            };
-            (Arc::new(state), Arc::default())
-        })
-    }
-
-    fn queue(&self, pool: &PoolId) -> Arc<Queue> {
-        self.queues.get(pool).cloned().unwrap_or_default()
+            .known_pool(pool)
+            .filter(|pool| pool.check.is_some() == checked)
+            .and_then(|pool| {
+                let mut servers = pool.members.servers().iter().zip(&pool.backends);
+                servers.find(|(spec, backend)| spec.key == key && backend.address == address)
+            });
+        match known {
+            Some((spec, backend)) => (spec.state.clone(), backend.probe.clone()),
+            None if checked => (Arc::new(ServerState::checking()), Arc::default()),
+            None => (Arc::new(ServerState::unchecked()), Arc::default()),
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use trilith_http::{ClientOptions, Endpoint, EndpointTls, Pool, ServerOptions};
-use trilith_http1::HeadLimits;
+use trilith_http::{ClientOptions, Endpoint, EndpointTls, HeadLimits, Pool, ServerOptions};
+
 use trilith_telemetry::{HotCounter, HotHistogram, Labels, WorkerMetrics};
 use trilith_web::RouteId;
 
