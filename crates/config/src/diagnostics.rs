@@ -228,6 +228,10 @@ impl Diagnostic {
         }
     }
 
+    pub(crate) fn starts_at(&self) -> Option<usize> {
+        self.span.as_ref().map(|span| span.start)
+    }
+
     pub(crate) fn with_label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
@@ -289,8 +293,9 @@ impl Report {
                 diagnostic.column = text[line_start..span.start].chars().count() + 1;
             }
         }
-        self.list
-            .sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| span.start));
+        // What is about the file as a whole comes last.
+        let start = |span: &Option<Range<usize>>| span.as_ref().map_or(usize::MAX, |s| s.start);
+        self.list.sort_by_key(|diagnostic| start(&diagnostic.span));
         Diagnostics {
             file_name: file_name.into(),
             text: text.into(),
@@ -304,6 +309,9 @@ impl Report {
 /// What the file's author wrote, for use inside a message: in backticks, on one line, not long.
 pub(crate) fn quoted(text: &str) -> String {
     const CHARS_MAX: usize = 60;
+    if text.is_empty() {
+        return "`\"\"`".to_owned();
+    }
     let mut out = String::from("`");
     for (index, c) in text.chars().enumerate() {
         if index == CHARS_MAX {

@@ -133,6 +133,8 @@ pub struct Choice {
     pub meaning: &'static str,
     /// False for a word that is known but not usable yet.
     pub available: bool,
+    /// What to write instead of one that is not available.
+    pub instead: &'static str,
     /// Words from other programs that mean it.
     pub also: &'static [&'static str],
 }
@@ -234,6 +236,7 @@ impl Choice {
             value,
             meaning,
             available: true,
+            instead: "",
             also: &[],
         }
     }
@@ -243,8 +246,9 @@ impl Choice {
         self
     }
 
-    const fn not_yet(mut self) -> Self {
+    const fn not_yet(mut self, instead: &'static str) -> Self {
         self.available = false;
+        self.instead = instead;
         self
     }
 }

@@ -6,6 +6,7 @@
 mod app;
 mod check;
 mod cluster;
+mod field;
 mod route;
 mod server;
 mod site;
@@ -67,6 +68,7 @@ fn read<'a>(cx: &'a Context<'a>, root: &'a DeTable<'a>) -> Option<Config> {
     };
     let apps = apps(cx, root);
     let upstreams = upstream::upstreams(&list(cx, root, "upstream", UPSTREAMS_MAX)?);
+    cx.facts.borrow_mut().has_site = root.contains_key("site");
     let server_tables = list(cx, root, "server", SERVERS_MAX)?;
     let servers = server::servers(&server_tables);
     let sites = site::sites(&list(cx, root, "site", SITES_MAX)?);
@@ -119,9 +121,9 @@ fn report_unknown_tables(cx: &Context<'_>, root: &DeTable<'_>) {
             (Some(meant), _) if is_table => {
                 diagnostic.with_label(format!("did you mean `{}`?", header(meant)))
             }
-            (_, Some(belongs)) if !is_table => {
-                diagnostic.with_help(format!("{belongs}; write it below that header"))
-            }
+            (_, Some(belongs)) if !is_table => diagnostic.with_help(format!(
+                "{belongs}; a key stands below the header of its table"
+            )),
             _ => diagnostic.with_help(format!(
                 "the tables are {}",
                 keys::root_names()
@@ -275,8 +277,7 @@ fn apps<'a>(cx: &'a Context<'a>, root: &'a DeTable<'a>) -> BTreeMap<AppName, App
         };
         let app_name = AppName::new(name);
         if let Err(why) = &app_name {
-            let diagnostic =
-                Diagnostic::error(key.span(), format!("{}: {}", quoted(name), why.problem));
+            let diagnostic = Diagnostic::error(key.span(), &why.problem);
             cx.push(match &why.help {
                 Some(help) => diagnostic.with_help(help),
                 None => diagnostic,

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::diagnostics::quoted;
+
 /// Why a text is not what it should be, in words for the file's author.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
@@ -154,10 +156,12 @@ impl HostName {
                 && !label.ends_with('-')
         };
         if text.len() > 253 || !text.split('.').all(label) {
-            return Err(InvalidValue::new("not a host name").help(
-                "a host name is parts of a-z, 0-9 and - with dots between them, such as \
+            return Err(
+                InvalidValue::new(format!("{} is not a host name", quoted(text))).help(
+                    "a host name is parts of a-z, 0-9 and - with dots between them, such as \
                  \"www.example.com\"",
-            ));
+                ),
+            );
         }
         Ok(Self(text.to_ascii_lowercase().into()))
     }
@@ -296,8 +300,10 @@ fn check_name(text: &str, of: &str) -> Result<(), InvalidValue> {
     if (1..=63).contains(&text.len()) && text.bytes().all(good) {
         Ok(())
     } else {
-        Err(InvalidValue::new(format!("not a name for {of}"))
-            .help("use 1 to 63 of A-Z, a-z, 0-9, `_` and `-`"))
+        Err(
+            InvalidValue::new(format!("{} is not a name for {of}", quoted(text)))
+                .help("use 1 to 63 of A-Z, a-z, 0-9, `_` and `-`"),
+        )
     }
 }
 

@@ -18,7 +18,7 @@ static TLS: [Choice; 3] = [
         "a certificate of a public authority, such as Let's Encrypt",
     )
     .also(&["letsencrypt", "lets-encrypt", "auto", "automatic"])
-    .not_yet(),
+    .not_yet("use \"internal\", which browsers do not know, or { certificate, key } with your own"),
 ];
 
 pub(super) static SITE: Section = Section {
@@ -137,13 +137,13 @@ pub(crate) static BALANCES: [Choice; 6] = [
     .also(&["ip_hash", "iphash", "source", "sticky", "hash"]),
     Choice::new("random-two", "the less busy one of two drawn at random")
         .also(&["random", "power-of-two", "p2c"])
-        .not_yet(),
+        .not_yet("use \"least-connections\" or \"round-robin\""),
     Choice::new("uri-hash", "always the same one for a path")
         .also(&["uri", "url-hash", "consistent"])
-        .not_yet(),
+        .not_yet("use \"ip-hash\" or \"round-robin\""),
     Choice::new("least-time", "the one that answers fastest")
         .also(&["least_time", "ewma", "peak-ewma", "fastest"])
-        .not_yet(),
+        .not_yet("use \"least-connections\""),
 ];
 
 pub(crate) static MODES: [Choice; 2] = [

@@ -1,6 +1,6 @@
 //! The file that `trilith init` writes.
 
-use super::{Key, SECTIONS, Section, Shape};
+use super::{Key, Preset, SECTIONS, Section, Shape};
 
 const WIDTH: usize = 80;
 
@@ -23,9 +23,10 @@ pub fn commented_template() -> String {
     let mut out = String::from(
         "# Trilith: one file, the same on every server.\n\
          #\n\
-         # A line such as `#vip = ...` is an example: take the `#` away to use it. Every key\n\
-         # that is left out has a default; `trilith explain KEY` shows it, `trilith explain`\n\
-         # lists all tables. `trilith check` says everything that is wrong with this file.\n",
+         # A line such as `#vip = ...` is an example: take the `#` away to use it, and the one\n\
+         # before the header of its table, if there is one. What is left out is at its default.\n\
+         # There are more keys: `trilith explain` lists the tables, `trilith explain KEY` says\n\
+         # all about a key. `trilith check` says everything that is wrong with this file.\n",
     );
     for section in SECTIONS {
         let keys: Vec<&Key> = section.keys.iter().filter(|key| key.in_template).collect();
@@ -66,6 +67,9 @@ fn push_section(out: &mut String, section: &Section, keys: &[&Key]) {
         push_comment(out, key.meaning);
         for choice in key.kind.choices().iter().filter(|choice| choice.available) {
             out.push_str(&format!("#   \"{}\": {}\n", choice.value, choice.meaning));
+        }
+        if let (false, Preset::Value(default)) = (in_force, key.default) {
+            push_comment(out, &format!("Default: {default}"));
         }
         out.push_str(&format!("{hash}{} = {}\n", key.name, key.sample()));
     }

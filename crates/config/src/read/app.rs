@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use toml::de::DeValue;
 
-use super::table::{Field, Table};
+use super::field::Field;
+use super::table::Table;
 use crate::diagnostics::{Diagnostic, quoted};
 use crate::limits::{COMMAND_BYTES_MAX, ITEMS_MAX, PARAMETER_BYTES_MAX, PARAMETERS_MAX};
 use crate::model::{App, Database, Synchronous};

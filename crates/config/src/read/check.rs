@@ -18,6 +18,7 @@ pub(super) struct Facts {
     pub servers_broken: bool,
     pub database: Option<Span>,
     pub first_site: Option<Span>,
+    pub has_site: bool,
     pub routes: usize,
     /// `files` or `app` of routes.
     pub web_uses: Vec<Placed<&'static str>>,
@@ -48,7 +49,7 @@ pub(super) fn check(
     if let Some(ports) = ports {
         check_own_upstreams(cx, &facts, servers, ports);
     }
-    if facts.first_site.is_none() {
+    if !facts.has_site {
         cx.push(
             Diagnostic::about_file(Severity::Warning, "there is no `[[site]]`")
                 .with_help("nothing answers requests until there is one; `trilith explain site`"),
@@ -157,7 +158,7 @@ fn check_majority(cx: &Context<'_>, server_headers: &[Span]) {
         cx.push(
             Diagnostic::warning(
                 second.clone(),
-                "of two servers, none is a majority when one is lost",
+                "two servers have no majority when one of them is lost",
             )
             .with_help("add a third one; with `roles = []` it can be small and only votes"),
         );

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 use trilith_base::ServerName;
 
-use super::table::{Field, Placed, Table};
+use super::field::Field;
+use super::table::{Placed, Table};
 use crate::diagnostics::{Diagnostic, quoted};
 use crate::limits::ITEMS_MAX;
 use crate::model::{Cluster, Code, Edge, Ports, Vip, Workers};
@@ -54,15 +55,22 @@ pub(super) fn server_name(text: &str) -> Result<ServerName, InvalidValue> {
 fn vip(text: &str) -> Result<Vip, InvalidValue> {
     let net = match text.parse::<IpNet>() {
         Ok(net) => net,
-        Err(_) => {
-            match text.parse::<IpAddr>() {
-                Ok(address) => IpNet::from(address),
-                Err(_) => {
-                    return Err(InvalidValue::new(format!("{} is not an address", quoted(text)))
-                    .help("write an IP address and its network's prefix, such as \"10.0.0.100/24\""));
-                }
+        Err(_) => match text.parse::<IpAddr>() {
+            Ok(address) => IpNet::from(address),
+            Err(_) => {
+                let is_prefix_wrong = text
+                    .split_once('/')
+                    .is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());
+                let what = if is_prefix_wrong {
+                    format!("the prefix length of {} is not possible", quoted(text))
+                } else {
+                    format!("{} is not an IP address", quoted(text))
+                };
+                return Err(InvalidValue::new(what).help(
+                    "write an IP address and its network's prefix length, such as \"10.0.0.100/24\"",
+                ));
             }
-        }
+        },
     };
     let address = net.addr();
     if address.is_unspecified() || address.is_multicast() {
@@ -87,7 +95,7 @@ fn workers(field: &Field<'_, '_>) -> Option<Workers> {
     match field.value.get_ref() {
         DeValue::String(text) if text == "auto" => Some(Workers::Auto),
         DeValue::Integer(_) => {
-            let count = usize::try_from(field.integer_within(1, 256)?).ok()?;
+            let count = usize::try_from(field.integer_within(1, 256, ", or \"auto\"")?).ok()?;
             NonZeroUsize::new(count).map(Workers::Count)
         }
         _ => {
@@ -98,14 +106,21 @@ fn workers(field: &Field<'_, '_>) -> Option<Workers> {
 }
 
 pub(super) fn ports(table: &Table<'_>) -> Option<Ports> {
+    let http = table.integer("http");
+    let https = table.integer("https");
+    let cluster = table.integer("cluster");
+    let postgres = table.integer("postgres");
+    let sql = table.integer("sql");
+    let sql_replica = table.integer("sql_replica");
+    let admin = table.integer("admin");
     let ports = Ports {
-        http: table.integer("http")?,
-        https: table.integer("https")?,
-        cluster: table.integer("cluster")?,
-        postgres: table.integer("postgres")?,
-        sql: table.integer("sql")?,
-        sql_replica: table.integer("sql_replica")?,
-        admin: table.integer("admin")?,
+        http: http?,
+        https: https?,
+        cluster: cluster?,
+        postgres: postgres?,
+        sql: sql?,
+        sql_replica: sql_replica?,
+        admin: admin?,
     };
     check_ports_differ(table);
     Some(ports)

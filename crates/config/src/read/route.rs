@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use toml::de::DeValue;
 
+use super::field::Field;
 use super::server::check_unique;
 use super::site::{BALANCES, MODES};
-use super::table::{Field, Placed, Span, Table};
+use super::table::{Placed, Span, Table};
 use super::tables_of;
 use crate::diagnostics::{Diagnostic, quoted};
 use crate::limits::{ITEMS_MAX, ROUTES_MAX};
@@ -87,6 +88,7 @@ fn action(table: &Table<'_>) -> Option<RouteAction> {
         .collect();
     let all = "`files`, `app`, `upstream`, `redirect` and `respond`";
     match &written[..] {
+        [] if ACTIONS.iter().any(|(name, _)| table.is_meant(name)) => {}
         [] => {
             table.cx.push(
                 Diagnostic::error(table.span.clone(), "this route has no answer")
@@ -202,7 +204,7 @@ fn upstream(field: &Field<'_, '_>) -> Option<RouteAction> {
 fn redirect(table: &Table<'_>, field: &Field<'_, '_>) -> Option<RouteAction> {
     let location = field.parsed(location);
     let status = table.field("status").and_then(|field| {
-        let code = field.integer_within(0, u64::MAX)?;
+        let code = field.integer_within(0, u64::MAX, "")?;
         let status = RedirectStatus::from_code(code);
         if status.is_none() {
             let why = InvalidValue::new(format!("{code} is not the status of a redirect"));

@@ -5,7 +5,8 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
 use super::cluster::server_name;
-use super::table::{Field, Placed, Span, Table};
+use super::field::Field;
+use super::table::{Placed, Span, Table};
 use crate::diagnostics::{Diagnostic, quoted};
 use crate::model::{Role, Roles, Server};
 use crate::values::InvalidValue;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use toml::de::DeValue;
 
+use super::field::Field;
 use super::route::routes;
 use super::server::check_unique;
-use super::table::{Field, Span, Table};
+use super::table::{Span, Table};
 use crate::diagnostics::{Diagnostic, quoted};
 use crate::limits::ITEMS_MAX;
 use crate::model::{Balance, Mode, Site, SiteTls};
@@ -78,19 +79,6 @@ fn tls(field: &Field<'_, '_>) -> Option<SiteTls> {
         let table = field.table()?;
         let certificate = table.path("certificate");
         let key = table.path("key");
-        if let (Some(certificate), Some(key)) = (&certificate, &key)
-            && certificate == key
-            && let Some(field) = table.written("key")
-        {
-            let message = format!(
-                "`{0}.certificate` and `{0}.key` are the same file",
-                table.path
-            );
-            field.push(
-                Diagnostic::error(field.span(), message)
-                    .with_help("the private key belongs into a file of its own"),
-            );
-        }
         return Some(SiteTls::Files {
             certificate: certificate?,
             key: key?,

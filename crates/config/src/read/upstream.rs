@@ -6,9 +6,10 @@ use std::num::NonZeroU16;
 
 use toml::de::DeValue;
 
+use super::field::Field;
 use super::server::check_unique;
 use super::site::{BALANCES, MODES};
-use super::table::{Field, Table};
+use super::table::Table;
 use crate::diagnostics::{Diagnostic, quoted};
 use crate::limits::ITEMS_MAX;
 use crate::model::{HealthCheck, Mode, Upstream, UpstreamServer};
@@ -86,11 +87,15 @@ fn servers(field: &Field<'_, '_>) -> Option<Vec<UpstreamServer>> {
                 };
                 (server, item.within("address"))
             }
-            _ => {
+            DeValue::String(_) => {
                 let Some(address) = item.parsed(upstream_address) else {
                     continue;
                 };
                 (plain_server(address), *item)
+            }
+            _ => {
+                item.wrong_type("\"address:port\" or a table", None);
+                continue;
             }
         };
         check_unique(&place, &mut addresses, &server.address, "address");
@@ -102,9 +107,8 @@ fn servers(field: &Field<'_, '_>) -> Option<Vec<UpstreamServer>> {
         return None;
     }
     if servers.iter().all(|server| server.backup) {
-        let message = format!("every server of `{}` is a backup", field.dotted());
         field.push(
-            Diagnostic::error(field.span(), message)
+            Diagnostic::error(field.span(), "every server of the upstream is a backup")
                 .with_help("take `backup = true` from at least one of them"),
         );
         return None;
