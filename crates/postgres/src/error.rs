@@ -36,10 +36,6 @@ pub enum BinariesError {
     )]
     NotFound { looked: String },
     #[error(
-        "PostgreSQL {major} is not installed, and the data folder needs it (found {found}): run `apt-get install postgresql-{major}`, or set database.bin_dir"
-    )]
-    WrongVersion { major: u32, found: String },
-    #[error(
         "{path:?} is PostgreSQL {version}; 15 or newer is needed: run `apt-get install postgresql`, or set database.bin_dir"
     )]
     TooOld { path: PathBuf, version: String },

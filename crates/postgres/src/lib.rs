@@ -7,20 +7,29 @@
 //! Tested by: `plan/tests.rs` (golden plans), the tests beside each file, `tests/cluster.rs` (real ones).
 #![forbid(unsafe_code)]
 
+mod binaries;
+mod conf;
 mod error;
 mod event;
 mod files;
+mod inspect;
 mod limits;
+mod logfile;
 mod lsn;
 mod observe;
 mod once;
 mod options;
 mod plan;
+mod postmaster;
+mod programs;
 mod remote;
 mod run;
 mod secrets;
+mod sql;
 mod status;
+mod supervise;
 
+pub use binaries::{Binaries, find_bin_dir};
 pub use error::{BinariesError, Error, OptionsError, SqlError};
 pub use files::closed_folder;
 pub use lsn::{Lsn, ParseLsnError};

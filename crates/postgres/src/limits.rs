@@ -56,6 +56,16 @@ pub const NOT_STREAMING_CHECKS: u32 = 2;
 pub const REJOIN_CHECKS: u32 = 2;
 /// Between two tries to connect while PostgreSQL starts.
 pub const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// For an address that something else is just giving up.
+pub const ADDRESS_FREE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Processes of a dead postmaster end by themselves within this, if they are not busy.
+pub const ORPHANS_PATIENCE: Duration = Duration::from_millis(500);
+/// For them to end after they were told to.
+pub const ORPHANS_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a process to end after SIGKILL.
+pub const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a changed configuration to be read.
+pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// For roles, database and slots, when nothing is wrong.
 pub const SETUP_TIMEOUT: Duration = Duration::from_secs(120);
 /// For connecting to another server's PostgreSQL and asking it one thing.

@@ -1,12 +1,38 @@
 //! The loop: look, plan, do, watch.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{sleep, timeout};
+use trilith_base::{Backoff, Clock, SystemClock};
 use trilith_telemetry::Telemetry;
 
-use crate::error::Error;
-use crate::options::Options;
-use crate::status::Status;
+use crate::binaries::{self, Binaries};
+use crate::conf::{CONF_FILE, INCLUDE_LINE, PASS_FILE, pg_hba, pgpass, trilith_conf};
+use crate::error::{Error, FileContext, OptionsError};
+use crate::event::{
+    DataSetAside, PlanMade, PostgresDied, PostgresFailed, PostgresReady, PostgresStopped,
+};
+use crate::files::{
+    Owner, closed_folder, move_aside, sibling, siblings, socket_folder, sync_parent,
+};
+use crate::inspect::{DataState, Running, data_state, running};
+use crate::limits::{
+    PEER_TIMEOUT, RELOAD_TIMEOUT, RESTART_CALM, RESTART_DELAY_MAX, RESTART_DELAY_MIN,
+    SETUP_TIMEOUT, START_POLL_INTERVAL, WAIT_FOR_PRIMARY_INTERVAL,
+};
+use crate::logfile;
+use crate::options::{MAINTENANCE_DATABASE, Options, Role, slot_name};
+use crate::plan::{Observed, Plan, Policy, Rejoin, RunningSeen, Step, plan};
+use crate::postmaster::{Postmaster, clear_orphans};
+use crate::programs::{Programs, kill_left_helper};
+use crate::remote::{PeerSeen, Session, ask_peer, timed_out};
+use crate::sql::{conf_load_time, keep_slots, pending_restart, set_up};
+use crate::status::{Phase, Status};
+use crate::supervise::Ended;
 
 /// The PostgreSQL of this server, looked after by a task on the runtime that started it.
 ///
@@ -21,12 +47,11 @@ pub struct Postgres {
 impl Postgres {
     /// Checks the options and starts the task. What goes wrong later is in [`Postgres::status`].
     pub fn start(options: Options, telemetry: Telemetry) -> Result<Self, Error> {
-        options.validate()?;
+        check(&options)?;
         let (sender, status) = watch::channel(Status::default());
-        let (stop, _stopping) = watch::channel(false);
-        let task = tokio::spawn(async move {
-            let _ = (sender, telemetry, options);
-        });
+        let (stop, stopping) = watch::channel(false);
+        let manager = Manager::new(options, telemetry, sender);
+        let task = tokio::spawn(manager.run(stopping));
         Ok(Self { status, stop, task })
     }
 
@@ -37,14 +62,640 @@ impl Postgres {
 
     /// Stops PostgreSQL: a fast shutdown, and after the timeouts of the options an immediate one.
     /// Returns when it is gone.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
-        let _ = self.task.await;
+        // An error would be a panic in the task, which has been reported where it happened.
+        let _ = (&mut self.task).await;
     }
 }
 
-/// Stops a PostgreSQL that a killed process left running with this data directory. Whether there was one.
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Stops a PostgreSQL (or the copying of one) that a killed process left running with this data
+/// directory. Whether there was one. Only for when no [`Postgres`] looks after it.
 pub async fn stop_left_behind(options: &Options) -> Result<bool, Error> {
     options.validate()?;
-    Ok(false)
+    let folder = run_folder(options);
+    kill_left_helper(&folder);
+    let Some(Running { pid, .. }) = running(&options.data_dir) else {
+        clear_orphans(&options.data_dir).await?;
+        return Ok(false);
+    };
+    if let Some(postmaster) = Postmaster::adopt(pid, &options.data_dir)? {
+        postmaster.stop(options.stop).await?;
+    }
+    remove_spare_folder(options, &folder);
+    Ok(true)
+}
+
+fn check(options: &Options) -> Result<(), OptionsError> {
+    options.validate()?;
+    if rustix::process::geteuid().is_root() && options.os_user.is_none() {
+        return Err(OptionsError::NoOsUser);
+    }
+    Ok(())
+}
+
+fn run_folder(options: &Options) -> PathBuf {
+    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    socket_folder(options, runtime_dir.as_deref())
+}
+
+/// A folder outside of the state folder is not left behind.
+fn remove_spare_folder(options: &Options, folder: &Path) {
+    if folder != options.run_dir {
+        // Not when something is in it, or when it never was.
+        let _ = fs::remove_dir(folder);
+    }
+}
+
+/// What comes after a round.
+enum Next {
+    Now,
+    After(Duration),
+}
+
+pub(crate) struct Manager {
+    pub(crate) options: Options,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) status: watch::Sender<Status>,
+    /// For the socket and for password files of a moment.
+    pub(crate) folder: PathBuf,
+    pub(crate) postmaster: Option<Postmaster>,
+    /// To the local PostgreSQL.
+    pub(crate) session: Option<Session>,
+    owner: Owner,
+    backoff: Backoff,
+    /// Failures and deaths in a row.
+    troubles: u32,
+    first_look: bool,
+    rejoin: Option<Rejoin>,
+    /// Whether the files changed since PostgreSQL read them.
+    config_changed: bool,
+    /// The last plan and the last failure that were reported: the same ones are not news.
+    reported: Option<Plan>,
+    failure: Option<String>,
+    /// Where the log ended when PostgreSQL was started.
+    log_start: u64,
+}
+
+impl Manager {
+    fn new(options: Options, telemetry: Telemetry, status: watch::Sender<Status>) -> Self {
+        Self {
+            folder: run_folder(&options),
+            owner: Owner::of(&options),
+            backoff: Backoff::new(RESTART_DELAY_MIN, RESTART_DELAY_MAX),
+            log_start: logfile::length(&options.log_file),
+            options,
+            telemetry,
+            status,
+            postmaster: None,
+            session: None,
+            troubles: 0,
+            first_look: true,
+            rejoin: None,
+            config_changed: false,
+            reported: None,
+            failure: None,
+        }
+    }
+
+    async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        let stopped = async move {
+            // An error means that the handle is gone; then this task is aborted as well.
+            if stopping.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = stopped => {}
+            () = self.rounds() => {}
+        }
+        self.set_phase(Phase::Stopping);
+        if let Err(error) = self.stop_postmaster().await {
+            self.report_failure(&error.to_string(), error.hint().as_deref());
+        }
+        remove_spare_folder(&self.options, &self.folder);
+        self.set_phase(Phase::Stopped);
+    }
+
+    async fn rounds(&mut self) {
+        loop {
+            let next = match self.round().await {
+                Ok(next) => next,
+                Err(error) => self.fail(error.to_string(), error.hint()),
+            };
+            if let Next::After(delay) = next {
+                sleep(delay).await;
+            }
+        }
+    }
+
+    /// Looks, plans, and does; then watches for as long as all is well.
+    async fn round(&mut self) -> Result<Next, Error> {
+        let (binaries, observed) = self.observe().await?;
+        let slot = slot_name(&self.options.server);
+        let policy = Policy {
+            role: &self.options.role,
+            slot: &slot,
+        };
+        let plan = plan(&observed, policy);
+        self.publish(|status| {
+            status.version = Some(binaries.version.clone());
+            status.plan = Some(plan.reason.clone());
+            if let DataState::Ready { system_id, .. } = observed.data {
+                status.system_id = Some(system_id);
+            }
+        });
+        if self.reported.as_ref() != Some(&plan) {
+            self.telemetry.emit(&PlanMade { plan: &plan });
+            self.reported = Some(plan.clone());
+        }
+        for step in plan.steps {
+            match step {
+                Step::Wait { why } => {
+                    self.set_phase(Phase::WaitingForPrimary { why });
+                    return Ok(Next::After(WAIT_FOR_PRIMARY_INTERVAL));
+                }
+                Step::Fail { reason, hint } => return Ok(self.fail(reason, Some(hint))),
+                step => self.execute(step, &binaries).await?,
+            }
+        }
+        self.first_look = false;
+        self.failure = None;
+        self.set_phase(Phase::Running);
+        let began = Instant::now();
+        let ended = self.watch_over().await;
+        if began.elapsed() >= RESTART_CALM {
+            self.troubles = 0;
+        }
+        match ended {
+            Ended::Died => Ok(self.died().await),
+            Ended::Rejoin(rejoin) => {
+                self.rejoin = Some(rejoin);
+                Ok(Next::Now)
+            }
+        }
+    }
+
+    async fn observe(&mut self) -> Result<(Binaries, Observed), Error> {
+        self.prepare_folders()?;
+        let dir = self.options.data_dir.clone();
+        let data = data_state(&dir).at("look at", &dir)?;
+        let needs = match data {
+            DataState::Ready { major, .. } => Some(major),
+            _ => None,
+        };
+        let binaries = binaries::find(self.options.bin_dir.as_deref(), needs)?;
+        let asides = siblings(&dir, "aside");
+        self.publish(|status| status.asides.clone_from(&asides));
+        let no_data = matches!(data, DataState::Missing | DataState::Empty);
+        let ask = match self.options.role {
+            // A primary that was killed does not wait for anybody before it starts again.
+            Role::Primary { .. } => self.first_look || no_data,
+            Role::Replica { .. } => true,
+        };
+        let observed = Observed {
+            major: binaries.major,
+            data_dir: dir.display().to_string(),
+            data,
+            running: running(&dir).map(|running| RunningSeen {
+                pid: running.pid,
+                reachable: self.is_reachable(&running),
+            }),
+            unfinished: unfinished(&dir).exists(),
+            asides: asides.len(),
+            peers: if ask {
+                self.ask_peers().await
+            } else {
+                Vec::new()
+            },
+            rejoin: self.rejoin.take(),
+        };
+        Ok((binaries, observed))
+    }
+
+    fn prepare_folders(&self) -> Result<(), Error> {
+        self.owner.make_private_folder(&self.folder)?;
+        if let Some(state) = self.options.data_dir.parent() {
+            crate::files::make_folder(state)?;
+        }
+        if let Some(user) = &self.owner.os_user {
+            for path in [&self.options.data_dir, &self.folder] {
+                if let Some(closed) = closed_folder(path, user) {
+                    return Err(Error::Blocked {
+                        what: format!(
+                            "the user {} may not enter {}, which is on the way to {}",
+                            user.name,
+                            closed.display(),
+                            path.display()
+                        ),
+                        hint: format!(
+                            "let it pass with `chmod o+x {}`, or put the data elsewhere",
+                            closed.display()
+                        ),
+                    });
+                }
+            }
+        }
+        if self.first_look && self.postmaster.is_none() {
+            kill_left_helper(&self.folder);
+        }
+        Ok(())
+    }
+
+    /// Whether a running postmaster can be reached with the options of today. One that is just
+    /// starting has not written down where it is; it was started by us a moment ago.
+    fn is_reachable(&self, running: &Running) -> bool {
+        running.port.is_none_or(|port| port == self.options.port)
+            && running
+                .socket_folder
+                .as_ref()
+                .is_none_or(|folder| *folder == self.folder)
+    }
+
+    async fn ask_peers(&self) -> Vec<PeerSeen> {
+        let slot = slot_name(&self.options.server);
+        let asked: Vec<_> = self
+            .options
+            .peers()
+            .iter()
+            .map(|peer| {
+                let (peer, slot) = (peer.clone(), slot.clone());
+                let password = self.options.secrets.monitor.clone();
+                tokio::spawn(async move {
+                    let answer = ask_peer(peer.address, &password, &slot).await;
+                    PeerSeen {
+                        name: peer.name,
+                        address: peer.address,
+                        answer,
+                    }
+                })
+            })
+            .collect();
+        let mut seen = Vec::new();
+        for task in asked {
+            // Each ends within its timeout.
+            seen.extend(task.await.ok());
+        }
+        seen
+    }
+
+    async fn execute(&mut self, step: Step, binaries: &Binaries) -> Result<(), Error> {
+        match step {
+            // Both end the plan before it comes to this.
+            Step::Wait { .. } | Step::Fail { .. } => Ok(()),
+            Step::Stop { pid } => {
+                self.hold_on_to(pid)?;
+                self.stop_postmaster().await
+            }
+            Step::RemoveUnfinished => self.remove_unfinished().await,
+            Step::Initdb => {
+                self.set_phase(Phase::Initialising);
+                let target = self.make_unfinished().await?;
+                self.programs(binaries).initdb(&target).await?;
+                self.write_config(&target).map(|_| ())
+            }
+            Step::BaseBackup { .. } => {
+                self.set_phase(Phase::BaseBackup { percent: None });
+                let target = self.make_unfinished().await?;
+                let on_percent = |percent| {
+                    let percent = Some(percent);
+                    self.set_phase(Phase::BaseBackup { percent });
+                };
+                self.programs(binaries)
+                    .base_backup(&target, on_percent)
+                    .await?;
+                self.write_config(&target).map(|_| ())
+            }
+            Step::MoveAside { why } => {
+                let seconds = SystemClock.since_epoch().as_secs();
+                let to = move_aside(&self.options.data_dir, seconds)?;
+                self.telemetry.emit(&DataSetAside { why: &why, to: &to });
+                Ok(())
+            }
+            Step::Install => self.install(),
+            Step::WriteConfig => {
+                self.config_changed |= self.write_config(&self.options.data_dir)?;
+                Ok(())
+            }
+            Step::Adopt { pid } => self.adopt(pid).await,
+            Step::Start => self.start(binaries).await,
+            Step::Reload => self.reload(binaries).await,
+            Step::SetUp => self.set_up().await,
+        }
+    }
+
+    fn programs<'a>(&'a self, binaries: &'a Binaries) -> Programs<'a> {
+        Programs {
+            binaries,
+            owner: &self.owner,
+            options: &self.options,
+            private: &self.folder,
+        }
+    }
+
+    async fn remove_unfinished(&self) -> Result<(), Error> {
+        let path = unfinished(&self.options.data_dir);
+        let removed = {
+            let path = path.clone();
+            spawn_blocking(move || fs::remove_dir_all(path)).await
+        };
+        match removed {
+            Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).at("remove", &path)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A new, empty folder beside the data directory.
+    async fn make_unfinished(&self) -> Result<PathBuf, Error> {
+        self.remove_unfinished().await?;
+        let path = unfinished(&self.options.data_dir);
+        self.owner.make_private_folder(&path)?;
+        Ok(path)
+    }
+
+    /// The finished copy becomes the data directory.
+    fn install(&self) -> Result<(), Error> {
+        let target = &self.options.data_dir;
+        // An empty folder may be in the way; a folder with something in it is not removed.
+        match fs::remove_dir(target) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).at("remove the empty folder", target);
+            }
+            _ => {}
+        }
+        fs::rename(unfinished(target), target).at("put in place", target)?;
+        sync_parent(target)
+    }
+
+    /// Writes all our files into the data directory `target`, which may still lie elsewhere. Whether
+    /// one of them changed.
+    fn write_config(&self, target: &Path) -> Result<bool, Error> {
+        let write = |name: &str, text: &str| {
+            let path = target.join(name);
+            self.owner.write_file_if_changed(&path, text, 0o600)
+        };
+        let mut changed = write(CONF_FILE, &trilith_conf(&self.options, &self.folder))?;
+        changed |= write("pg_hba.conf", &pg_hba(&self.options))?;
+        if let Role::Replica { .. } = self.options.role {
+            changed |= write(PASS_FILE, &pgpass(&self.options))?;
+            changed |= write("standby.signal", "")?;
+        }
+        let path = target.join("postgresql.conf");
+        let main = fs::read_to_string(&path).at("read", &path)?;
+        if !main.lines().any(|line| line.trim() == INCLUDE_LINE) {
+            let text = format!("{}\n\n{INCLUDE_LINE}\n", main.trim_end());
+            changed |= self.owner.write_file_if_changed(&path, &text, 0o600)?;
+        }
+        Ok(changed)
+    }
+
+    /// Makes sure that `self.postmaster` is the process `pid`, if that still is our postmaster.
+    fn hold_on_to(&mut self, pid: u32) -> Result<(), Error> {
+        if self.postmaster.as_ref().map(Postmaster::pid) != Some(pid) {
+            self.postmaster = Postmaster::adopt(pid, &self.options.data_dir)?;
+            self.session = None;
+        }
+        Ok(())
+    }
+
+    async fn adopt(&mut self, pid: u32) -> Result<(), Error> {
+        let known = self.postmaster.as_ref().map(Postmaster::pid) == Some(pid);
+        self.hold_on_to(pid)?;
+        let began = Instant::now();
+        self.wait_until_ready().await?;
+        if !known {
+            self.telemetry.emit(&PostgresReady {
+                pid,
+                adopted: true,
+                took: began.elapsed(),
+            });
+        }
+        Ok(())
+    }
+
+    async fn start(&mut self, binaries: &Binaries) -> Result<(), Error> {
+        let why = String::new();
+        self.set_phase(Phase::Starting { why });
+        let began = Instant::now();
+        self.session = None;
+        self.log_start = logfile::length(&self.options.log_file);
+        let postmaster = Postmaster::start(binaries, &self.owner, &self.options).await?;
+        let pid = postmaster.pid();
+        self.postmaster = Some(postmaster);
+        self.config_changed = false;
+        self.wait_until_ready().await?;
+        self.telemetry.emit(&PostgresReady {
+            pid,
+            adopted: false,
+            took: began.elapsed(),
+        });
+        Ok(())
+    }
+
+    /// Waits for as long as the process lives: recovery takes its time. Says what it waits for.
+    async fn wait_until_ready(&mut self) -> Result<(), Error> {
+        let Some(postmaster) = &self.postmaster else {
+            return Err(self.ended_while_starting("it was gone".to_owned()));
+        };
+        let pid = postmaster.pid();
+        self.publish(|status| status.pid = Some(pid));
+        let ended = postmaster.ended();
+        let how = tokio::select! {
+            connected = self.connect_when_ready() => {
+                self.session = Some(connected?);
+                return Ok(());
+            }
+            () = ended => self.forget_postmaster().await,
+        };
+        Err(self.ended_while_starting(how))
+    }
+
+    async fn connect_when_ready(&self) -> Result<Session, Error> {
+        loop {
+            match self.connect().await {
+                Ok(session) => return Ok(session),
+                Err(Error::Sql { source, .. }) if source.is_not_ready() => {
+                    let why = source.0.as_db_error().map(|error| error.message());
+                    let why = why.unwrap_or_default().to_owned();
+                    self.set_phase(Phase::Starting { why });
+                }
+                // No socket yet, or nobody behind it.
+                Err(Error::Sql { source, .. }) if source.0.code().is_none() => {}
+                Err(Error::Timeout { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            sleep(START_POLL_INTERVAL).await;
+        }
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Session, Error> {
+        let password = &self.options.secrets.superuser;
+        let port = self.options.port;
+        Session::local(
+            &self.folder,
+            port,
+            MAINTENANCE_DATABASE,
+            password,
+            PEER_TIMEOUT,
+        )
+        .await
+    }
+
+    fn ended_while_starting(&self, how: String) -> Error {
+        Error::Start {
+            how,
+            log: logfile::complaints(&self.options.log_file, self.log_start),
+        }
+    }
+
+    /// After the end of the process: how it ended.
+    async fn forget_postmaster(&mut self) -> String {
+        self.session = None;
+        self.publish(|status| {
+            status.pid = None;
+            status.role = None;
+            status.lsn = None;
+            status.streaming = None;
+            status.slots.clear();
+        });
+        match self.postmaster.take() {
+            Some(postmaster) => postmaster.how_it_ended().await,
+            None => "it was gone".to_owned(),
+        }
+    }
+
+    async fn reload(&mut self, binaries: &Binaries) -> Result<(), Error> {
+        let (Some(session), Some(postmaster)) = (&self.session, &self.postmaster) else {
+            return Ok(());
+        };
+        if !std::mem::take(&mut self.config_changed) {
+            return Ok(());
+        }
+        let before = conf_load_time(session).await?;
+        postmaster.reload()?;
+        let reading = timeout(RELOAD_TIMEOUT, async {
+            while conf_load_time(session).await? == before {
+                sleep(START_POLL_INTERVAL).await;
+            }
+            pending_restart(session).await
+        });
+        // A file with an error in it is not taken over; a restart brings it to light.
+        let pending = match reading.await {
+            Ok(pending) => pending?,
+            Err(_) => vec!["(not reloaded)".to_owned()],
+        };
+        if !pending.is_empty() {
+            tracing::info!(
+                settings = pending.join(", "),
+                "restarting postgres to apply settings"
+            );
+            self.stop_postmaster().await?;
+            self.start(binaries).await?;
+        }
+        Ok(())
+    }
+
+    async fn set_up(&mut self) -> Result<(), Error> {
+        let (Some(session), Role::Primary { replicas }) = (&self.session, &self.options.role)
+        else {
+            return Ok(());
+        };
+        self.set_phase(Phase::SettingUp);
+        let work = async {
+            set_up(session, &self.options).await?;
+            keep_slots(session, replicas).await
+        };
+        let (changes, slots) = timeout(SETUP_TIMEOUT, work)
+            .await
+            .map_err(|_| timed_out("creating roles and database", SETUP_TIMEOUT))??;
+        self.report_slots(&changes, slots);
+        Ok(())
+    }
+
+    async fn stop_postmaster(&mut self) -> Result<(), Error> {
+        let Some(postmaster) = self.postmaster.take() else {
+            return Ok(());
+        };
+        self.set_phase(Phase::Stopping);
+        self.session = None;
+        let began = Instant::now();
+        let mode = postmaster.stop(self.options.stop).await?;
+        self.telemetry.emit(&PostgresStopped {
+            mode,
+            took: began.elapsed(),
+        });
+        self.forget_postmaster().await;
+        Ok(())
+    }
+
+    /// It ended by itself: start it again, ever later if that happens often.
+    async fn died(&mut self) -> Next {
+        let how = self.forget_postmaster().await;
+        let delay = self.next_delay();
+        let log = logfile::complaints(&self.options.log_file, self.log_start);
+        self.telemetry.emit(&PostgresDied {
+            how: &how,
+            log: &log,
+            restart_in: delay,
+        });
+        self.publish(|status| status.restarts += 1);
+        self.set_phase(Phase::Restarting {
+            why: format!("it ended ({how})"),
+            delay,
+        });
+        // The plan that follows is news again.
+        self.reported = None;
+        Next::After(delay)
+    }
+
+    fn fail(&mut self, reason: String, hint: Option<String>) -> Next {
+        let retry_in = self.next_delay();
+        self.report_failure(&reason, hint.as_deref());
+        self.set_phase(Phase::Failed {
+            reason,
+            hint,
+            retry_in,
+        });
+        Next::After(retry_in)
+    }
+
+    /// Once per reason: a failure that is tried again every few seconds would fill the log.
+    fn report_failure(&mut self, reason: &str, hint: Option<&str>) {
+        if self.failure.as_deref() != Some(reason) {
+            self.telemetry.emit(&PostgresFailed { reason, hint });
+            self.failure = Some(reason.to_owned());
+        }
+    }
+
+    fn next_delay(&mut self) -> Duration {
+        let delay = self.backoff.delay(self.troubles, 1.0);
+        self.troubles = self.troubles.saturating_add(1);
+        delay
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.publish(|status| status.phase = phase);
+    }
+
+    /// Wakes whoever watches only when something has changed.
+    pub(crate) fn publish(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            change(status);
+            *status != before
+        });
+    }
+}
+
+/// Where a data directory is made before it is put in place.
+fn unfinished(data_dir: &Path) -> PathBuf {
+    sibling(data_dir, "new")
 }

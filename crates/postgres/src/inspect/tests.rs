@@ -1,0 +1,74 @@
+use super::*;
+
+/// A folder that looks like a data directory of ours.
+fn data() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["base", "pg_wal", "global"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    fs::write(folder.path().join("PG_VERSION"), "15\n").unwrap();
+    fs::write(folder.path().join(CONF_FILE), "").unwrap();
+    let mut control = 7_654_321_u64.to_ne_bytes().to_vec();
+    control.resize(8192, 0);
+    fs::write(folder.path().join("global/pg_control"), control).unwrap();
+    folder
+}
+
+#[test]
+fn states_of_a_data_directory() {
+    let folder = data();
+    let path = folder.path();
+    let ready = |standby| DataState::Ready {
+        major: 15,
+        system_id: 7_654_321,
+        standby,
+    };
+    assert_eq!(data_state(path).unwrap(), ready(false));
+    fs::write(path.join("standby.signal"), "").unwrap();
+    assert_eq!(data_state(path).unwrap(), ready(true));
+
+    fs::remove_dir(path.join("pg_wal")).unwrap();
+    let state = data_state(path).unwrap();
+    assert!(matches!(state, DataState::HalfMade { .. }), "{state:?}");
+    fs::write(path.join("global/pg_control"), "x").unwrap();
+    let state = data_state(path).unwrap();
+    assert!(matches!(state, DataState::HalfMade { .. }), "{state:?}");
+
+    fs::remove_file(path.join(CONF_FILE)).unwrap();
+    let what = "a database of PostgreSQL 15".to_owned();
+    assert_eq!(data_state(path).unwrap(), DataState::NotOurs { what });
+
+    assert_eq!(data_state(&path.join("none")).unwrap(), DataState::Missing);
+    fs::create_dir(path.join("empty")).unwrap();
+    assert_eq!(data_state(&path.join("empty")).unwrap(), DataState::Empty);
+}
+
+#[test]
+fn the_pid_file() {
+    let text =
+        "4242\n/srv/one/postgres\n1700000000\n5433\n/srv/one/run/pg\n10.0.0.1\n 12 34\nready\n";
+    let running = parse_postmaster_pid(text).unwrap();
+    assert_eq!((running.pid, running.port), (4242, Some(5433)));
+    assert_eq!(running.socket_folder.unwrap(), Path::new("/srv/one/run/pg"));
+    assert_eq!(parse_postmaster_pid("4242\n").unwrap().port, None);
+    for text in ["", "\n", "-17\n", "1\n", "x\n"] {
+        assert_eq!(parse_postmaster_pid(text), None, "{text:?}");
+    }
+}
+
+#[test]
+fn a_reused_pid_is_not_believed() {
+    let folder = data();
+    let ours = std::process::id();
+    fs::write(folder.path().join("postmaster.pid"), format!("{ours}\n")).unwrap();
+    assert_eq!(running(folder.path()), None);
+    assert_eq!(orphans(folder.path()), Vec::<u32>::new());
+}
+
+#[test]
+fn processes_have_parents_and_start_times() {
+    let ours = std::process::id();
+    assert_eq!(parent_of(ours), Some(std::os::unix::process::parent_id()));
+    assert!(start_time(ours).unwrap() > 0);
+    assert_eq!(start_time(u32::MAX), None);
+}
