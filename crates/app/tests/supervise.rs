@@ -1,6 +1,6 @@
 //! The supervisor with real processes: `/bin/sh`, and this test binary itself as a web app.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "supervise/helper.rs"]
 mod helper;
