@@ -87,6 +87,8 @@ pub enum ServerState {
     /// Not everything it should do is up yet.
     Starting,
     Ready,
+    /// It was ready, and something is missing since.
+    Degraded,
     Draining,
     /// It does not answer the server that was asked.
     #[default]
@@ -101,6 +103,7 @@ impl ServerState {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
+            Self::Degraded => "degraded",
             Self::Draining => "draining",
             Self::Down => "down",
             Self::Unknown => "unknown",

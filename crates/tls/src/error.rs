@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("there is no cluster CA in {}: copy the secrets folder of another server to it, or make a new one with `trilith init`", dir.display())]
+    #[error("there is no cluster CA in {}", dir.display())]
     NoCa { dir: PathBuf },
     #[error("{} exists already; it is never overwritten", path.display())]
     CaExists { path: PathBuf },

@@ -1,0 +1,219 @@
+//! Every command and flag.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Where the config file is when nothing else is said.
+pub const DEFAULT_CONFIG: &str = "/etc/trilith/trilith.toml";
+/// Where the demo keeps everything when nothing else is said.
+pub const DEFAULT_DEMO_DIR: &str = "trilith-demo";
+
+/// A website on several servers, so that any one of them can die and nobody notices.
+///
+/// One binary and one config file are load balancer, web server, application server and a
+/// PostgreSQL primary with replicas.
+#[derive(Debug, Parser)]
+#[command(
+    name = "trilith",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or config, 3 unhealthy.")]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Demo(Demo),
+    Init(Init),
+    Check(Check),
+    Explain(Explain),
+    Run(Run),
+    Status(Status),
+    Version(Version),
+}
+
+/// The whole thing on this machine: servers, floating address, PostgreSQL, the example site.
+///
+/// Runs real server processes on 127.0.1.1, 127.0.1.2, ... and the floating address on 127.0.0.1.
+/// Ctrl-C stops everything it started. The data stays in the folder, for the next time.
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Demo {
+    #[command(subcommand)]
+    pub command: Option<DemoCommand>,
+    #[command(flatten)]
+    pub start: DemoStart,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct DemoStart {
+    /// Folder for everything the demo keeps: config file, certificates, databases, logs.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DEMO_DIR)]
+    pub dir: PathBuf,
+    /// How many servers; the first three run PostgreSQL.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub servers: u8,
+    /// The code base to serve [default: examples/foobar, here or in a folder above].
+    #[arg(long, value_name = "DIR")]
+    pub code: Option<PathBuf>,
+    /// A TOML file with the sites, apps and upstreams to serve, in place of the demo's own site.
+    #[arg(long, value_name = "FILE")]
+    pub sites: Option<PathBuf>,
+    /// HTTP port.
+    #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
+    pub http: u16,
+    /// HTTPS port.
+    #[arg(long, value_name = "PORT", default_value_t = 8443, value_parser = clap::value_parser!(u16).range(1..))]
+    pub https: u16,
+    /// Return as soon as the site answers; `trilith demo stop` ends it.
+    #[arg(long)]
+    pub detach: bool,
+    /// First part of the servers' addresses, a loopback network: server N gets its Nth address. Lets
+    /// several demos run side by side.
+    #[arg(long, value_name = "127.A.B.0", default_value = "127.0.1.0", value_parser = loopback)]
+    pub network: Ipv4Addr,
+    /// The floating address, a loopback address.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = loopback)]
+    pub vip: Ipv4Addr,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DemoCommand {
+    /// Stop a demo, and what a killed server left running.
+    Stop {
+        /// The demo's folder.
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_DEMO_DIR)]
+        dir: PathBuf,
+    },
+}
+
+/// Write a commented config file, or make the secrets that its servers share.
+#[derive(Debug, ClapArgs)]
+pub struct Init {
+    /// The file to write (it must not exist), or with --secrets the file to read.
+    #[arg(long, value_name = "FILE", default_value = "trilith.toml")]
+    pub config: PathBuf,
+    /// Make the cluster's CA and the database passwords, in the secrets folder of the config file. Do
+    /// it once, then copy the folder to every server.
+    #[arg(long)]
+    pub secrets: bool,
+}
+
+/// Say everything that is wrong with a config file.
+#[derive(Debug, ClapArgs)]
+pub struct Check {
+    /// The config file.
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
+    /// The config file [default: /etc/trilith/trilith.toml].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Describe a key of the config file: type, default, meaning.
+#[derive(Debug, ClapArgs)]
+pub struct Explain {
+    /// Such as `server.roles`, `site.route` or `edge`; all tables without it.
+    pub key: Option<String>,
+}
+
+/// Run this server, in the foreground.
+#[derive(Debug, ClapArgs)]
+pub struct Run {
+    /// The config file, the same on every server.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+    /// Which of the file's servers this is.
+    #[arg(long, value_name = "NAME")]
+    pub server: String,
+    /// error, warn, info, debug or trace; per crate: info,trilith_edge=debug.
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "TRILITH_LOG",
+        hide_env_values = true,
+        default_value = "info"
+    )]
+    pub log: String,
+    /// How log lines look.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// Leave the terminal's session, so that its Ctrl-C does not arrive here.
+    #[arg(long, hide = true)]
+    pub new_session: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What is: servers, sites, instances, pools, database roles and lag.
+///
+/// Exit code 3 when something of it is not healthy.
+#[derive(Debug, ClapArgs)]
+pub struct Status {
+    /// The folder of a demo.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub dir: Option<PathBuf>,
+    /// The config file [default: /etc/trilith/trilith.toml, or the demo in ./trilith-demo].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// JSON instead of tables.
+    #[arg(long)]
+    pub json: bool,
+    /// Again every second, until Ctrl-C.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// The version of this program.
+#[derive(Debug, ClapArgs)]
+pub struct Version {
+    /// JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn loopback(text: &str) -> Result<Ipv4Addr, String> {
+    match text.parse::<Ipv4Addr>() {
+        Ok(address) if address.is_loopback() => Ok(address),
+        _ => Err("use an address in 127.0.0.0/8, such as 127.0.2.0".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn demo_stop_takes_its_folder() {
+        let args = Args::parse_from(["trilith", "demo", "stop", "--dir", "/x"]);
+        let Command::Demo(demo) = args.command else {
+            panic!()
+        };
+        assert!(
+            matches!(demo.command, Some(DemoCommand::Stop { dir }) if dir == PathBuf::from("/x"))
+        );
+    }
+
+    #[test]
+    fn addresses_stay_on_this_machine() {
+        assert!(Args::try_parse_from(["trilith", "demo", "--vip", "10.0.0.1"]).is_err());
+        assert!(Args::try_parse_from(["trilith", "demo", "--network", "127.0.7.0"]).is_ok());
+    }
+}

@@ -1,0 +1,50 @@
+//! Reading the config file, and showing what is wrong with it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use trilith_config::{Config, Diagnostics, Loaded};
+
+use crate::failure::{Failure, Outcome, USAGE};
+use crate::terminal;
+
+/// A config that can be used. Warnings and errors go to stderr.
+pub fn load(path: &Path) -> Outcome<Config> {
+    match parse(path)? {
+        Ok(loaded) => {
+            show(&loaded.warnings);
+            Ok(loaded.config)
+        }
+        Err(diagnostics) => {
+            show(&diagnostics);
+            Err(Failure::silent(USAGE))
+        }
+    }
+}
+
+/// Reads and checks the file. The outer error is about reading it.
+pub fn parse(path: &Path) -> Outcome<Result<Loaded, Diagnostics>> {
+    let text = fs::read(path).map_err(|error| {
+        let failure = Failure::usage(format!("cannot read {}: {error}", path.display()));
+        if error.kind() == std::io::ErrorKind::NotFound {
+            failure.next(format!("trilith init --config {}", path.display()))
+        } else {
+            failure
+        }
+    })?;
+    let path = absolute(path)?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    Ok(Config::parse(&path.display().to_string(), &text, folder))
+}
+
+/// Everything the parser said, to stderr.
+pub fn show(diagnostics: &Diagnostics) {
+    let text = diagnostics.render(terminal::stderr_colour());
+    if !text.is_empty() {
+        terminal::say(text.trim_end());
+    }
+}
+
+pub fn absolute(path: &Path) -> Outcome<PathBuf> {
+    std::path::absolute(path).map_err(crate::failure::at(path))
+}

@@ -1,0 +1,164 @@
+//! What this server knows of itself, gathered from its services without asking them.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use trilith_app::InstanceStatus;
+use trilith_config::{Config, Role, Server};
+use trilith_edge::Edge;
+use trilith_monitor::Source;
+use trilith_monitor::api::{self, ClusterStatus, ServerState, ServerStatus};
+use trilith_postgres::{ClusterView, Status as PostgresStatus};
+use trilith_sqlproxy::Targets;
+
+use crate::peers::Peers;
+use crate::{state, status};
+
+/// One per process. Services are entered as they start; everything is read through snapshots.
+pub(crate) struct Board {
+    pub config: Arc<Config>,
+    pub server: Server,
+    peers: Peers,
+    started: SystemTime,
+    draining: AtomicBool,
+    was_ready: AtomicBool,
+    /// What the start is at, for people.
+    step: Mutex<Option<String>>,
+    pub release: OnceLock<String>,
+    pub instances: OnceLock<watch::Receiver<Vec<InstanceStatus>>>,
+    pub postgres: OnceLock<watch::Receiver<PostgresStatus>>,
+    pub databases: OnceLock<watch::Receiver<ClusterView>>,
+    pub sql_targets: OnceLock<Arc<ArcSwap<Targets>>>,
+    pub edge: OnceLock<Arc<Edge>>,
+}
+
+impl Board {
+    pub fn new(config: Arc<Config>, server: Server, peers: Peers) -> Self {
+        Self {
+            config,
+            server,
+            peers,
+            started: SystemTime::now(),
+            draining: AtomicBool::new(false),
+            was_ready: AtomicBool::new(false),
+            step: Mutex::new(Some("starting".to_owned())),
+            release: OnceLock::new(),
+            instances: OnceLock::new(),
+            postgres: OnceLock::new(),
+            databases: OnceLock::new(),
+            sql_targets: OnceLock::new(),
+            edge: OnceLock::new(),
+        }
+    }
+
+    pub fn set_draining(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// `None`: everything has been started.
+    pub fn set_step(&self, step: Option<String>) {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner) = step;
+    }
+
+    fn step(&self) -> Option<String> {
+        self.step
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// What is missing of what this server should do, in the order of its start; empty when all is well.
+    fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if let (Some(_), true) = (&self.config.database, self.server.has(Role::Db)) {
+            missing.extend(state::postgres_problem(
+                self.postgres.get().map(|w| w.borrow().clone()),
+            ));
+        }
+        if let (Some(_), true) = (&self.config.database, self.server.has(Role::Web)) {
+            let replicas = self.config.with_role(Role::Db).count() > 1;
+            missing.extend(state::sql_problem(
+                self.sql_targets.get().map(|t| t.load()),
+                replicas,
+            ));
+        }
+        missing.extend(self.step());
+        if let Some(instances) = self.instances.get() {
+            missing.extend(state::instances_problem(&instances.borrow()));
+        }
+        missing
+    }
+
+    fn state(&self) -> (ServerState, Option<String>) {
+        if self.draining.load(Relaxed) {
+            return (ServerState::Draining, None);
+        }
+        let missing = self.missing();
+        if missing.is_empty() {
+            self.was_ready.store(true, Relaxed);
+            return (ServerState::Ready, None);
+        }
+        let state = match self.was_ready.load(Relaxed) {
+            true => ServerState::Degraded,
+            false => ServerState::Starting,
+        };
+        (state, Some(missing.join("; ")))
+    }
+}
+
+impl Source for Board {
+    fn server(&self) -> ServerStatus {
+        let (server_state, reason) = self.state();
+        let targets = self.sql_targets.get().map(|targets| targets.load_full());
+        let instances = self.instances.get();
+        ServerStatus {
+            schema: api::SCHEMA,
+            name: self.server.name.to_string(),
+            address: self.server.address.to_string(),
+            roles: self
+                .server
+                .roles
+                .iter()
+                .map(|role| role.to_string())
+                .collect(),
+            state: server_state,
+            reason,
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            pid: Some(std::process::id()),
+            started_unix_ms: Some(unix_ms(self.started)),
+            release: self.release.get().cloned(),
+            instances: instances
+                .map(|i| state::instances(&i.borrow()))
+                .unwrap_or_default(),
+            postgres: self
+                .postgres
+                .get()
+                .map(|status| state::postgres(&status.borrow())),
+            database_view: self
+                .databases
+                .get()
+                .map(|view| state::databases(&view.borrow()))
+                .unwrap_or_default(),
+            sql_entry: targets.map(|t| state::sql_entry(&self.config, &self.server, &t)),
+            pools: self
+                .edge
+                .get()
+                .map(|e| state::pools(&e.status()))
+                .unwrap_or_default(),
+        }
+    }
+
+    async fn cluster(&self) -> ClusterStatus {
+        let servers = self.peers.ask_all(&self.config, self.server()).await;
+        let now = unix_ms(SystemTime::now());
+        status::cluster_status(&self.config, self.server.name.as_str(), servers, now)
+    }
+}
+
+pub(crate) fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

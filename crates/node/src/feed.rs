@@ -1,0 +1,98 @@
+//! Loops that pass on what one service knows to the one that needs it. Each ends with its source.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use trilith_app::InstanceStatus;
+use trilith_base::ServerName;
+use trilith_config::{Config, Server};
+use trilith_postgres::ClusterView;
+use trilith_sqlproxy::Targets;
+use trilith_tls::{Ca, LEAF_REISSUE_INTERVAL, PeerIdentity, SiteCertificates};
+use trilith_web::{InstanceAddr, Web};
+
+use crate::lower;
+
+/// Supervisor to web server: requests go to the instances that are live.
+pub(crate) async fn instances(mut status: watch::Receiver<Vec<InstanceStatus>>, web: Arc<Web>) {
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let by_app = live_by_app(&status.borrow_and_update());
+        known.extend(by_app.keys().cloned());
+        for app in &known {
+            // An app without instances any more has to be told as well.
+            web.set_instances(app, by_app.get(app).map_or(&[], Vec::as_slice));
+        }
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn live_by_app(status: &[InstanceStatus]) -> BTreeMap<String, Vec<InstanceAddr>> {
+    let mut by_app: BTreeMap<String, Vec<InstanceAddr>> = BTreeMap::new();
+    for instance in status {
+        let live = by_app.entry(instance.id.app.to_string()).or_default();
+        if let (true, Some(address)) = (instance.is_live(), instance.address) {
+            live.push(InstanceAddr {
+                id: instance.id.to_string(),
+                address,
+            });
+        }
+    }
+    by_app
+}
+
+/// Observer to sql entry: sessions go to the primary and the replicas that there are.
+pub(crate) async fn sql_targets(
+    mut view: watch::Receiver<ClusterView>,
+    targets: Arc<ArcSwap<Targets>>,
+    me: ServerName,
+) {
+    loop {
+        let new = lower::sql::targets(&view.borrow_and_update(), &me);
+        let old = targets.load();
+        if **old != new {
+            let name = |target: &Option<trilith_sqlproxy::Target>| {
+                target
+                    .as_ref()
+                    .map_or_else(|| "none".to_owned(), |t| t.name.to_string())
+            };
+            if old.primary != new.primary {
+                tracing::info!(primary = name(&new.primary), "the sql entry writes to");
+            }
+            targets.store(Arc::new(new));
+        }
+        drop(old);
+        if view.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Clock to TLS: certificates are issued anew every day, long before they end.
+pub(crate) async fn certificates(
+    config: Arc<Config>,
+    server: Server,
+    ca: Arc<Ca>,
+    identity: PeerIdentity,
+    sites: SiteCertificates,
+) {
+    loop {
+        sleep(LEAF_REISSUE_INTERVAL).await;
+        let now = SystemTime::now();
+        if let Err(error) = identity.renew(&ca, &server.name, server.address, now) {
+            tracing::warn!(%error, "this server's certificate could not be renewed; trying again tomorrow");
+        }
+        match lower::tls::site_certificates(&config, &ca, now) {
+            Ok(certificates) => sites.replace(&certificates),
+            Err(error) => {
+                tracing::warn!(%error, "the sites' certificates could not be renewed; trying again tomorrow");
+            }
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The services of one server: started in order, stopped in the opposite one.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use trilith_app::{Release, Supervisor};
+use trilith_config::{Config, Role, Server, Workers as ConfigWorkers};
+use trilith_edge::Edge;
+use trilith_monitor::{admin_router, peer_router, serve_admin};
+use trilith_net::{Drain, DrainTrigger, Workers, drain_pair};
+use trilith_postgres::{Observer, Postgres};
+use trilith_sqlproxy::{SqlProxy, Targets};
+use trilith_telemetry::{AccessLogFile, AccessLogOptions, Telemetry};
+use trilith_tls::{PeerIdentity, SiteCertificates};
+use trilith_web::Web;
+
+use crate::board::Board;
+use crate::error::NodeError;
+use crate::limits::{LAST_DRAIN_TIMEOUT, PEER_DRAIN_TIMEOUT};
+use crate::lower::app::Apps;
+use crate::peers::{PeerListener, Peers};
+use crate::release;
+use crate::secrets::Secrets;
+use crate::{feed, lower, privileges, secrets};
+
+/// What is running. A service that this server does not have, or that is not started yet, is `None`.
+pub(crate) struct Services {
+    config: Arc<Config>,
+    server: Server,
+    state: PathBuf,
+    telemetry: Telemetry,
+    secrets: Secrets,
+    identity: PeerIdentity,
+    site_certificates: SiteCertificates,
+    board: Arc<Board>,
+    workers: Workers,
+    admin: Option<Admin>,
+    postgres: Option<Postgres>,
+    observer: Option<Observer>,
+    sql: Option<Draining<trilith_sqlproxy::Serving>>,
+    web: Option<Arc<Web>>,
+    peers: Option<Draining<PeerListener>>,
+    edge: Option<Draining<trilith_edge::Running>>,
+    access_log: Option<AccessLogFile>,
+    supervisor: Option<Supervisor>,
+    /// The loops of `feed.rs`.
+    feeds: JoinSet<()>,
+}
+
+/// A service and what ends it.
+struct Draining<T> {
+    service: T,
+    drain: DrainTrigger,
+}
+
+struct Admin {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Services {
+    /// What every server has: secrets, certificates, data-plane threads. Nothing listens yet.
+    pub fn prepare(config: Arc<Config>, server: Server, state: PathBuf) -> Result<Self, NodeError> {
+        let telemetry = Telemetry::new(server.name.as_str());
+        let secrets = secrets::load(&config)?;
+        let now = SystemTime::now();
+        let identity = PeerIdentity::issue(&secrets.ca, &server.name, server.address, now)?;
+        let certificates = match server.has(Role::Edge) {
+            true => lower::tls::site_certificates(&config, &secrets.ca, now)?,
+            false => Vec::new(),
+        };
+        privileges::raise_open_files();
+        let workers =
+            Workers::start(worker_count(&config), "worker").map_err(NodeError::service)?;
+        let peers = Peers::new(&identity)?;
+        Ok(Self {
+            board: Arc::new(Board::new(config.clone(), server.clone(), peers)),
+            config,
+            server,
+            state,
+            telemetry,
+            secrets,
+            identity,
+            site_certificates: SiteCertificates::new(&certificates),
+            workers,
+            admin: None,
+            postgres: None,
+            observer: None,
+            sql: None,
+            web: None,
+            peers: None,
+            edge: None,
+            access_log: None,
+            supervisor: None,
+            feeds: JoinSet::new(),
+        })
+    }
+
+    /// Starts everything. May be dropped at any await; [`Services::stop`] then stops what there is.
+    pub async fn start(&mut self) -> Result<(), NodeError> {
+        self.start_admin().await?;
+        // First: what is wrong with the code base is better known before databases are made.
+        let code = self.start_web().await?;
+        self.start_databases()?;
+        self.start_peers()?;
+        self.start_edge()?;
+        self.start_sql()?;
+        self.keep_certificates_fresh();
+        if let Some((release, apps)) = code {
+            self.start_apps(release, apps).await?;
+        }
+        self.board.set_step(None);
+        Ok(())
+    }
+
+    async fn start_admin(&mut self) -> Result<(), NodeError> {
+        let address = SocketAddr::new(self.server.loopback(), self.config.ports.admin);
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| NodeError::listen("admin port", address, source))?;
+        let router = admin_router(self.board.clone(), self.telemetry.clone());
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let stopped = async {
+                // Dropping the sender stops it as well.
+                let _ = stopped.await;
+            };
+            if let Err(error) = serve_admin(listener, router, stopped).await {
+                tracing::error!(%error, "the admin port failed");
+            }
+        });
+        self.admin = Some(Admin { stop, task });
+        tracing::info!(%address, "admin port is listening");
+        Ok(())
+    }
+
+    /// PostgreSQL here, if this server has it, and the observer of all of them.
+    fn start_databases(&mut self) -> Result<(), NodeError> {
+        let Some(secrets) = &self.secrets.database else {
+            return Ok(());
+        };
+        if let Some(options) = lower::postgres::options(&self.config, &self.server, secrets)? {
+            let postgres = Postgres::start(options, self.telemetry.clone());
+            let postgres = postgres.map_err(NodeError::service)?;
+            let _ = self.board.postgres.set(postgres.status());
+            self.postgres = Some(postgres);
+        }
+        let options = lower::postgres::observer(&self.config, &secrets.monitor);
+        let observer = Observer::start(options, self.telemetry.clone());
+        let _ = self.board.databases.set(observer.view());
+        self.observer = Some(observer);
+        Ok(())
+    }
+
+    /// The release and the web server on it. Files can be served from now on, apps cannot.
+    async fn start_web(&mut self) -> Result<Option<(Release, Apps)>, NodeError> {
+        if !self.server.has(Role::Web) {
+            return Ok(None);
+        }
+        self.board
+            .set_step(Some("copying the code base".to_owned()));
+        let release = release::install(&self.config, &self.state).await?;
+        let _ = self.board.release.set(release.id.to_string());
+        let apps = lower::app::apps(&self.config, &release)?;
+        let options = lower::web::options(&self.config, &release.dir)?;
+        let web = Web::new(options, self.telemetry.clone()).map_err(NodeError::service)?;
+        self.web = Some(web);
+        self.board.set_step(Some("starting".to_owned()));
+        Ok(Some((release, apps)))
+    }
+
+    fn start_peers(&mut self) -> Result<(), NodeError> {
+        let (drain, drained) = drain_pair();
+        let service = PeerListener::start(
+            SocketAddr::new(self.server.address, self.config.ports.cluster),
+            &self.workers,
+            &self.identity,
+            self.web.clone(),
+            peer_router(self.board.clone()),
+            &self.telemetry,
+            drained,
+        )?;
+        self.peers = Some(Draining { service, drain });
+        Ok(())
+    }
+
+    fn start_edge(&mut self) -> Result<(), NodeError> {
+        if !self.server.has(Role::Edge) {
+            return Ok(());
+        }
+        let options = lower::edge::options(
+            &self.config,
+            &self.server,
+            &self.identity,
+            &self.site_certificates,
+        )?;
+        if self.config.edge.access_log {
+            let path = self.state.join("log").join("access.log");
+            let file = AccessLogFile::open(AccessLogOptions::new(&path), &self.telemetry)
+                .map_err(NodeError::file(&path))?;
+            self.access_log = Some(file);
+        }
+        let telemetry = self.telemetry.clone();
+        let edge = Edge::new(
+            options,
+            self.web.clone(),
+            telemetry,
+            self.access_log.clone(),
+        )
+        .map_err(NodeError::service)?;
+        let (drain, drained) = drain_pair();
+        let service = edge
+            .serve(&self.workers, drained)
+            .map_err(NodeError::service)?;
+        let _ = self.board.edge.set(edge);
+        self.edge = Some(Draining { service, drain });
+        Ok(())
+    }
+
+    /// The sql entry of a web server, fed by the observer.
+    fn start_sql(&mut self) -> Result<(), NodeError> {
+        let (Some(observer), true) = (&self.observer, self.server.has(Role::Web)) else {
+            return Ok(());
+        };
+        let targets = Arc::new(ArcSwap::from_pointee(Targets::default()));
+        let options = lower::sql::options(&self.config, &self.server);
+        let (drain, drained) = drain_pair();
+        let service = SqlProxy::new(options, targets.clone())
+            .serve(&self.workers, drained)
+            .map_err(NodeError::service)?;
+        self.sql = Some(Draining { service, drain });
+        let _ = self.board.sql_targets.set(targets.clone());
+        let me = self.server.name.clone();
+        self.feeds
+            .spawn(feed::sql_targets(observer.view(), targets, me));
+        Ok(())
+    }
+
+    fn keep_certificates_fresh(&mut self) {
+        self.feeds.spawn(feed::certificates(
+            self.config.clone(),
+            self.server.clone(),
+            self.secrets.ca.clone(),
+            self.identity.clone(),
+            self.site_certificates.clone(),
+        ));
+    }
+
+    /// The release command, then the instances.
+    async fn start_apps(&mut self, release: Release, apps: Apps) -> Result<(), NodeError> {
+        let env = self.database_env();
+        if let Some((command, user)) = apps.release_command {
+            let command = release::Command {
+                config: self.config.clone(),
+                server: self.server.clone(),
+                release: release.clone(),
+                command,
+                user,
+                telemetry: self.telemetry.clone(),
+                env: env.clone(),
+            };
+            command.run_until_done(&self.board).await;
+        }
+        self.board.set_step(Some("starting the apps".to_owned()));
+        let options = lower::app::options(&self.config, &self.server, release, apps.apps, env);
+        let supervisor = Supervisor::start(options, self.telemetry.clone()).await;
+        let supervisor = supervisor.map_err(NodeError::service)?;
+        let _ = self.board.instances.set(supervisor.status());
+        if let Some(web) = &self.web {
+            self.feeds
+                .spawn(feed::instances(supervisor.status(), web.clone()));
+        }
+        self.supervisor = Some(supervisor);
+        Ok(())
+    }
+
+    fn database_env(&self) -> BTreeMap<String, String> {
+        let password = self.secrets.database.as_ref().map(|secrets| &secrets.app);
+        lower::app::database_env(&self.config, &self.server, password)
+    }
+
+    /// Stops everything that runs: first what brings work in, last what the work needs. `hurry`, once it
+    /// drains, cuts short whatever waits for somebody else.
+    pub async fn stop(mut self, hurry: Drain) {
+        self.board.set_draining();
+        // New connections go to other edges; requests under way are finished.
+        if let Some(edge) = self.edge.take() {
+            edge.drain.start();
+            let finished = edge.service.finish();
+            if let Some(drained) = unless(&hurry, finished).await
+                && drained.left > 0
+            {
+                tracing::info!(
+                    connections = drained.left,
+                    "closing connections that did not end by themselves"
+                );
+            }
+        }
+        // From here on edges on other servers are told to try another one.
+        if let Some(web) = &self.web {
+            web.set_draining(true);
+        }
+        if let Some(peers) = self.peers.take() {
+            peers.drain.start();
+            unless(&hurry, peers.service.finished(PEER_DRAIN_TIMEOUT)).await;
+        }
+        if let Some(supervisor) = self.supervisor.take() {
+            // Nobody asks the instances for anything any more.
+            unless(&hurry, supervisor.stop(async {})).await;
+        }
+        if let Some(sql) = self.sql.take() {
+            sql.drain.start();
+            let finished = timeout(LAST_DRAIN_TIMEOUT, sql.service.finished());
+            unless(&hurry, finished).await;
+        }
+        self.feeds.shutdown().await;
+        drop(self.observer.take());
+        if let Some(postgres) = self.postgres.take() {
+            // It has its own patience; leaving it half-way would leave it running.
+            postgres.shutdown().await;
+        }
+        if let Some(admin) = self.admin.take() {
+            drop(admin.stop);
+            let mut task = admin.task;
+            if timeout(LAST_DRAIN_TIMEOUT, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        self.workers.stop().await;
+        if let Some(log) = self.access_log.take() {
+            // Blocks for as long as the disk does.
+            let _ = tokio::task::spawn_blocking(move || log.close()).await;
+        }
+    }
+}
+
+/// Waits for `work`, but no longer than until `hurry`.
+async fn unless<T>(hurry: &Drain, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        () = hurry.wait() => None,
+    }
+}
+
+fn worker_count(config: &Config) -> usize {
+    match config.cluster.workers {
+        ConfigWorkers::Auto => available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+        ConfigWorkers::Count(count) => count.get(),
+    }
+}
