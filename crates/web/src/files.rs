@@ -3,12 +3,11 @@
 mod cache;
 mod conditional;
 mod range;
+mod respond;
 mod root;
 mod stream;
 
 use std::ffi::OsStr;
-use std::hash::{BuildHasher, RandomState};
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -16,17 +15,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rustix::fs::Stat;
 use rustix::io::Errno;
-use trilith_http::{Body, Headers, Method, Request, Response, StatusCode};
-use trilith_route::{decode_path, encode_path};
+use trilith_http::{Body, Method, Request, Response, StatusCode};
+use trilith_route::decode_path;
 use trilith_telemetry::{HotCounter, Labels, WorkerMetrics};
 
 use crate::limits::{CACHED_FILE_BYTES_MAX, FILE_SETTLED_AFTER};
 use cache::{Entry, FileCache};
-use conditional::{Validators, Verdict};
-use range::Selection;
+use respond::{Meta, memory_body, redirect_to_folder, respond};
 use root::{Found, Identity, Resolver, Root, Wait};
 use stream::{FileStream, Segment};
 
@@ -38,6 +36,7 @@ pub struct Files {
     cache: FileCache,
     resolver: Resolver,
     revalidate_after_ms: u64,
+    settled_after: Duration,
     next_folder: AtomicU64,
 }
 
@@ -109,6 +108,7 @@ impl Files {
             cache: FileCache::new(),
             resolver,
             revalidate_after_ms: revalidate_after.as_millis().try_into().unwrap_or(u64::MAX),
+            settled_after: FILE_SETTLED_AFTER,
             next_folder: AtomicU64::new(0),
         }
     }
@@ -153,8 +153,14 @@ impl Files {
         if *method != Method::GET && *method != Method::HEAD {
             return Err(Refusal::Method);
         }
-        if file.folder.only.is_none() && is_hidden(file.path) {
-            return Err(Refusal::Status(StatusCode::NOT_FOUND));
+        if file.folder.only.is_none() {
+            if is_hidden(file.path) {
+                return Err(Refusal::Status(StatusCode::NOT_FOUND));
+            }
+            // The folder itself, under the name that a prefix route has for it.
+            if file.path == "/" && !file.public_path.ends_with('/') {
+                return Ok(redirect_to_folder(file.public_path, file.request));
+            }
         }
         match self
             .find(file.folder, file.path, file.now_ms, counters)
@@ -202,23 +208,32 @@ impl Files {
             counters.hits.inc();
             return Ok(Content::Memory(Arc::clone(entry)));
         }
-        // A file that changes under our hands is looked at again, a few times.
-        for _ in 0..3 {
-            let found = match open(folder, path, now_ms).await {
-                Ok(found) => found,
-                Err(errno) => {
-                    if cached.is_some() {
-                        self.cache.remove(folder.id, path);
-                    }
-                    return Err(Refusal::Status(status_of(errno)));
-                }
-            };
-            let (fd, stat, content_type) = match found {
-                Opened::Folder => return Ok(Content::Folder),
-                Opened::File(fd, stat, content_type) => (fd, stat, content_type),
+        let found = self
+            .look(folder, path, now_ms, cached.as_ref(), counters)
+            .await;
+        if cached.is_some() && !matches!(found, Ok(Content::Memory(_))) {
+            self.cache.remove(folder.id, path);
+        }
+        found
+    }
+
+    /// Asks the file system, also whether `cached` is still the file.
+    async fn look(
+        &self,
+        folder: &Arc<Folder>,
+        path: &str,
+        now_ms: u64,
+        cached: Option<&Arc<Entry>>,
+        counters: &FileCounters,
+    ) -> Result<Content, Refusal> {
+        for _ in 0..READS_MAX {
+            let (fd, stat, content_type) = match open(folder, path, now_ms).await {
+                Ok(Opened::File(fd, stat, content_type)) => (fd, stat, content_type),
+                Ok(Opened::Folder) => return Ok(Content::Folder),
+                Err(errno) => return Err(Refusal::Status(status_of(errno))),
             };
             let identity = Identity::of(&stat);
-            if let Some(entry) = &cached
+            if let Some(entry) = cached
                 && entry.meta.identity == identity
             {
                 entry.checked(now_ms);
@@ -233,9 +248,8 @@ impl Files {
             if let Some((fd, body)) = read_whole(fd, identity.size as usize).await?
                 && Identity::of_open(&fd).is_ok_and(|now| now == identity)
             {
-                let settled = is_settled(&identity);
                 let entry = Arc::new(Entry::new(meta, body, now_ms));
-                if settled {
+                if self.is_settled(&identity) {
                     self.cache.insert(folder.id, path, Arc::clone(&entry));
                 }
                 return Ok(Content::Memory(entry));
@@ -244,172 +258,26 @@ impl Files {
         counters.failures.inc();
         Err(Refusal::Status(StatusCode::SERVICE_UNAVAILABLE))
     }
+
+    /// Whether the last change is long enough ago that another one would show.
+    fn is_settled(&self, identity: &Identity) -> bool {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let changed = Duration::from_nanos(identity.changed_ns);
+        // A time in the future comes of a clock that was set back, and says nothing.
+        changed > now || now - changed >= self.settled_after
+    }
 }
+
+/// How often a file is read that changes while it is read.
+const READS_MAX: u32 = 3;
 
 /// What a path stands for.
 enum Content {
     Memory(Arc<Entry>),
     Open(Meta, OwnedFd),
     Folder,
-}
-
-/// What is known of a file besides its bytes.
-#[derive(Debug)]
-pub struct Meta {
-    identity: Identity,
-    content_type: &'static str,
-    etag: String,
-    modified_s: u64,
-    /// Those of a 200, so that serving from memory copies instead of formatting.
-    headers: Headers,
-}
-
-impl Meta {
-    fn new(identity: Identity, content_type: &'static str, cache_control: Option<&str>) -> Self {
-        // Without the inode number: servers with the same release agree on the tag.
-        let etag = format!("\"{:x}-{:x}\"", identity.size, identity.modified_ns);
-        let modified_s = identity.modified_ns / 1_000_000_000;
-        let mut meta = Self {
-            identity,
-            content_type,
-            etag,
-            modified_s,
-            headers: Headers::new(),
-        };
-        let mut headers = Headers::with_capacity(6, 256);
-        headers.append("Content-Type", content_type);
-        meta.append_validators(&mut headers);
-        headers.append("Accept-Ranges", "bytes");
-        headers.append("X-Content-Type-Options", "nosniff");
-        if let Some(value) = cache_control {
-            headers.append("Cache-Control", value);
-        }
-        meta.headers = headers;
-        meta
-    }
-
-    fn append_validators(&self, headers: &mut Headers) {
-        headers.append("ETag", &self.etag);
-        headers.append("Last-Modified", conditional::http_date(self.modified_s));
-    }
-
-    /// 304: what the client's stored response must be updated with (RFC 9110 section 15.4.5).
-    fn not_modified(&self) -> Response {
-        let mut response = Response::new(StatusCode::NOT_MODIFIED);
-        for name in ["ETag", "Last-Modified", "Cache-Control"] {
-            if let Some(value) = self.headers.get(name) {
-                response.headers.append(name, value);
-            }
-        }
-        response
-    }
-}
-
-/// Applies preconditions and ranges. `body` makes the body of all or of the given segments.
-fn respond(
-    meta: &Meta,
-    request: &Request,
-    body: impl FnOnce(Option<Vec<Segment>>) -> Body,
-) -> Result<Response, Refusal> {
-    let validators = Validators {
-        etag: &meta.etag,
-        modified_s: meta.modified_s,
-    };
-    let verdict = conditional::evaluate(&request.method, &request.headers, validators);
-    let selection = match verdict {
-        Verdict::NotModified => return Ok(meta.not_modified()),
-        Verdict::Failed => return Err(Refusal::Status(StatusCode::PRECONDITION_FAILED)),
-        Verdict::Serve { range: false } => Selection::Whole,
-        Verdict::Serve { range: true } => select(&request.headers, meta.identity.size),
-    };
-    let parts = match selection {
-        Selection::Unsatisfiable => return Err(Refusal::Range(meta.identity.size)),
-        Selection::Parts(parts) => parts,
-        Selection::Whole => {
-            let mut response = Response::new(StatusCode::OK);
-            response.headers = meta.headers.clone();
-            response.body = body(None);
-            return Ok(response);
-        }
-    };
-    let mut response = Response::new(StatusCode::PARTIAL_CONTENT);
-    response.headers = meta.headers.clone();
-    let segments = match parts.as_slice() {
-        [part] => {
-            response
-                .headers
-                .append("Content-Range", content_range(part, meta.identity.size));
-            vec![Segment::File(part.clone())]
-        }
-        parts => {
-            let boundary = boundary();
-            let content_type = format!("multipart/byteranges; boundary={boundary}");
-            response.headers.set("Content-Type", content_type);
-            multipart(parts, &boundary, meta)
-        }
-    };
-    response.body = body(Some(segments));
-    Ok(response)
-}
-
-/// RFC 9110 section 14.2: one `Range` field; several are not valid.
-fn select(headers: &Headers, size: u64) -> Selection {
-    let mut fields = headers.get_all("range");
-    match (fields.next(), fields.next()) {
-        (Some(field), None) => range::select(field, size),
-        _ => Selection::Whole,
-    }
-}
-
-fn content_range(part: &Range<u64>, size: u64) -> String {
-    format!("bytes {}-{}/{size}", part.start, part.end - 1)
-}
-
-/// RFC 9110 section 14.6.
-fn multipart(parts: &[Range<u64>], boundary: &str, meta: &Meta) -> Vec<Segment> {
-    let mut segments = Vec::with_capacity(parts.len() * 2 + 1);
-    for (i, part) in parts.iter().enumerate() {
-        let head = format!(
-            "{before}--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {range}\r\n\r\n",
-            before = if i == 0 { "" } else { "\r\n" },
-            content_type = meta.content_type,
-            range = content_range(part, meta.identity.size),
-        );
-        segments.push(Segment::Bytes(head.into()));
-        segments.push(Segment::File(part.clone()));
-    }
-    segments.push(Segment::Bytes(format!("\r\n--{boundary}--\r\n").into()));
-    segments
-}
-
-/// Something that no file can contain on purpose: drawn anew for each response.
-fn boundary() -> String {
-    static DRAWN: AtomicU64 = AtomicU64::new(0);
-    let number = DRAWN.fetch_add(1, Relaxed);
-    let random = RandomState::new();
-    format!(
-        "{:016x}{:016x}",
-        random.hash_one(number),
-        random.hash_one(!number)
-    )
-}
-
-fn memory_body(file: &Bytes, selected: Option<Vec<Segment>>) -> Body {
-    let Some(segments) = selected else {
-        return Body::full(file.clone());
-    };
-    let piece = |range: &Range<u64>| range.start as usize..range.end as usize;
-    if let [Segment::File(range)] = segments.as_slice() {
-        return Body::full(file.slice(piece(range)));
-    }
-    let mut body = BytesMut::new();
-    for segment in &segments {
-        match segment {
-            Segment::Bytes(bytes) => body.extend_from_slice(bytes),
-            Segment::File(range) => body.extend_from_slice(&file[piece(range)]),
-        }
-    }
-    Body::full(body.freeze())
 }
 
 /// What opening gave: the file with its content type.
@@ -512,16 +380,6 @@ async fn read_whole(fd: OwnedFd, size: usize) -> Result<Option<(OwnedFd, Bytes)>
     }
 }
 
-/// Whether the last change is long enough ago that another one would show.
-fn is_settled(identity: &Identity) -> bool {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let modified = Duration::from_nanos(identity.modified_ns);
-    // Times in the future (a wrong clock somewhere) say nothing about it; trust them as settled.
-    modified > now || now - modified >= FILE_SETTLED_AFTER
-}
-
 fn status_of(errno: Errno) -> StatusCode {
     match errno {
         // XDEV: it leads out of the folder. LOOP: symlinks, where none are followed.
@@ -534,22 +392,6 @@ fn status_of(errno: Errno) -> StatusCode {
         }
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
-}
-
-/// A folder's URL ends with a slash, else relative links in its index lead astray. From the normal
-/// path: the one sent may begin with `//`, which would name another host.
-fn redirect_to_folder(public_path: &str, request: &Request) -> Response {
-    let mut location = encode_path(public_path).into_owned();
-    location.push('/');
-    if let Some(query) = request.target.query() {
-        location.push('?');
-        location.push_str(query);
-    }
-    Response::text(
-        StatusCode::MOVED_PERMANENTLY,
-        "The folder's address ends with a slash.\n",
-    )
-    .header("Location", location)
 }
 
 #[cfg(test)]

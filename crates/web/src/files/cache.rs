@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
 
-use crate::files::Meta;
+use crate::files::respond::Meta;
 use crate::limits::{FILE_CACHE_BYTES_MAX, FILE_CACHE_SHARDS};
 
 /// A file in memory.

@@ -218,8 +218,8 @@ pub struct Identity {
     pub size: u64,
     /// Nanoseconds since 1970; before that, 0.
     pub modified_ns: u64,
-    /// The inode's own time, which no program can set back.
-    changed_ns: u64,
+    /// When the file was last written or renamed; unlike the other, no program can set it back.
+    pub changed_ns: u64,
 }
 
 impl Identity {

@@ -130,6 +130,8 @@ async fn each_kind_of_route() {
     let setup = setup(|_| {});
     for (path, status, expected) in [
         ("/assets/a.css", 200, "one"),
+        ("/assets", 301, ""),
+        ("/assets/", 404, "<p>our own 404"),
         ("/", 200, "index"),
         ("/teapot", 418, "short and stout"),
         ("/assets/missing", 404, "<p>our own 404"),
