@@ -4,9 +4,11 @@
 //! [`Config`] may rely on what `read/` checked: references lead somewhere, names and addresses are
 //! unique, what needs an edge, a web server or a database server has one.
 
+mod lookup;
+mod words;
+
 use std::collections::BTreeMap;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +20,8 @@ use crate::diagnostics::Diagnostics;
 use crate::values::{
     AppName, CodePath, HostName, PathPattern, RedirectStatus, UpstreamName, UrlPath,
 };
+
+pub use words::{Balance, Mode, Role, Roles};
 
 /// The whole file. File system paths are absolute or relative to the `base_dir` given to
 /// [`Config::parse`], which is joined to them already.
@@ -112,17 +116,6 @@ pub struct Server {
     pub roles: Roles,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    Edge,
-    Web,
-    Db,
-}
-
-/// A set of roles.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Roles(u8);
-
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Site {
@@ -196,24 +189,6 @@ pub enum RouteAction {
         /// A valid header value.
         content_type: String,
     },
-}
-
-/// How a server is picked for a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Balance {
-    #[default]
-    RoundRobin,
-    LeastConnections,
-    IpHash,
-}
-
-/// Whether all servers take traffic, or one at a time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Mode {
-    #[default]
-    ActiveActive,
-    /// The first healthy one in file order takes everything.
-    ActivePassive,
 }
 
 /// One process type of the code base.
@@ -333,218 +308,4 @@ pub struct Edge {
     pub retries: u32,
     /// Retries may add this much to the load, in percent of the requests.
     pub retry_budget_percent: u32,
-}
-
-impl Config {
-    pub fn server(&self, name: &ServerName) -> Option<&Server> {
-        self.servers.iter().find(|server| server.name == *name)
-    }
-
-    /// Servers that have the role, in file order.
-    pub fn with_role(&self, role: Role) -> impl Iterator<Item = &Server> {
-        self.servers
-            .iter()
-            .filter(move |server| server.roles.has(role))
-    }
-
-    /// The server whose PostgreSQL is the primary: the first `db` server of the file. `None`
-    /// without `[database]`.
-    pub fn primary(&self) -> Option<&Server> {
-        self.database.as_ref()?;
-        self.with_role(Role::Db).next()
-    }
-
-    pub fn floating_address(&self) -> Option<IpAddr> {
-        self.cluster.vip.map(|vip| vip.address)
-    }
-
-    /// The server that holds the floating address: the first `edge` server of the file. `None`
-    /// without `vip`.
-    pub fn floating_holder(&self) -> Option<&Server> {
-        self.cluster.vip?;
-        self.with_role(Role::Edge).next()
-    }
-
-    /// Addresses on which a server's edge listens: its own, and the floating one where it holds
-    /// that. Empty for a server without the role.
-    pub fn edge_addresses(&self, server: &Server) -> Vec<IpAddr> {
-        if !server.roles.has(Role::Edge) {
-            return Vec::new();
-        }
-        let floating = self
-            .floating_holder()
-            .filter(|holder| holder.name == server.name)
-            .and_then(|_| self.floating_address());
-        std::iter::once(server.address).chain(floating).collect()
-    }
-
-    /// Where a server keeps its state: `<data>/<server name>`.
-    pub fn state_dir(&self, server: &ServerName) -> PathBuf {
-        self.cluster.data.join(server.as_str())
-    }
-
-    /// An app as declared, or with every default: an app that only the Procfile knows.
-    pub fn app(&self, name: &AppName) -> App {
-        self.apps.get(name).cloned().unwrap_or_default()
-    }
-
-    /// The apps that routes name.
-    pub fn routed_apps(&self) -> std::collections::BTreeSet<&AppName> {
-        let routes = self.sites.iter().flat_map(|site| &site.routes);
-        routes
-            .filter_map(|route| match &route.action {
-                RouteAction::App { app, .. } => Some(app),
-                _ => None,
-            })
-            .collect()
-    }
-
-    pub fn upstream(&self, name: &UpstreamName) -> Option<&Upstream> {
-        self.upstreams
-            .iter()
-            .find(|upstream| upstream.name == *name)
-    }
-
-    /// A path in the code base.
-    pub fn code_path(&self, path: &CodePath) -> PathBuf {
-        self.code.path.join(path.as_path())
-    }
-}
-
-impl Server {
-    /// Where what only this server may reach listens: its own address when that is in 127.0.0.0/8
-    /// (several servers on one machine), else 127.0.0.1.
-    pub fn loopback(&self) -> IpAddr {
-        match self.address {
-            IpAddr::V4(address) if address.is_loopback() => self.address,
-            _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        }
-    }
-
-    pub fn has(&self, role: Role) -> bool {
-        self.roles.has(role)
-    }
-}
-
-impl Role {
-    pub const ALL: [Self; 3] = [Self::Edge, Self::Web, Self::Db];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Edge => "edge",
-            Self::Web => "web",
-            Self::Db => "db",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Roles {
-    pub const ALL: Self = Self(0b111);
-
-    pub const fn has(self, role: Role) -> bool {
-        self.0 & Self::bit(role) != 0
-    }
-
-    /// In the order edge, web, db.
-    pub fn iter(self) -> impl Iterator<Item = Role> {
-        Role::ALL.into_iter().filter(move |role| self.has(*role))
-    }
-
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    const fn bit(role: Role) -> u8 {
-        1 << role as u8
-    }
-}
-
-impl FromIterator<Role> for Roles {
-    fn from_iter<I: IntoIterator<Item = Role>>(roles: I) -> Self {
-        Self(
-            roles
-                .into_iter()
-                .fold(0, |bits, role| bits | Self::bit(role)),
-        )
-    }
-}
-
-impl fmt::Debug for Roles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
-    }
-}
-
-impl fmt::Display for Roles {
-    /// `edge, web, db`; `witness` for none.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_empty() {
-            return f.write_str("witness");
-        }
-        for (index, role) in self.iter().enumerate() {
-            if index > 0 {
-                f.write_str(", ")?;
-            }
-            f.write_str(role.as_str())?;
-        }
-        Ok(())
-    }
-}
-
-impl Balance {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "round-robin",
-            Self::LeastConnections => "least-connections",
-            Self::IpHash => "ip-hash",
-        }
-    }
-}
-
-impl fmt::Display for Balance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Mode {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ActiveActive => "active-active",
-            Self::ActivePassive => "active-passive",
-        }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Display for Vip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix_len)
-    }
-}
-
-impl Default for App {
-    /// Every key at its default. `keys/tests.rs` holds this against the key table.
-    fn default() -> Self {
-        Self {
-            run: None,
-            instances: 2,
-            env: BTreeMap::new(),
-            health: Some(UrlPath::root()),
-            start_timeout: Duration::from_secs(60),
-            stop_grace: Duration::from_secs(15),
-            user: "nobody".to_owned(),
-        }
-    }
 }

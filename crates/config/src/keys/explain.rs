@@ -149,7 +149,8 @@ fn near(name: &str) -> Vec<String> {
             near.push(dotted);
         }
     };
-    if let Some(section) = section(path) {
+    let other_words = |s: &&Section| s.also.contains(&path);
+    if let Some(section) = section(path).or_else(|| SECTIONS.into_iter().find(other_words)) {
         let names = section.keys.iter().map(|key| (key.name, key.also));
         for found in similar(last, names) {
             push(format!("{}.{found}", section.path));
