@@ -3,7 +3,7 @@
 set -eu
 . "$(dirname -- "$0")/lib.sh"
 
-target=${1:-http1_request}
+target=${1:-request_head}
 seconds=${2:-60}
 cargo fuzz --version >/dev/null 2>&1 || die "cargo-fuzz is missing; type: cargo install cargo-fuzz --locked"
 rustc +nightly --version >/dev/null 2>&1 ||
