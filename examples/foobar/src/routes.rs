@@ -7,10 +7,11 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::database::{DatabaseError, Pool};
-use crate::entries::{self, NewEntry};
+use crate::entries::{self, Answerer, NewEntry};
 use crate::pages;
 use crate::settings::Settings;
 
@@ -18,6 +19,15 @@ struct Site {
     settings: Settings,
     primary: Pool,
     replica: Pool,
+}
+
+#[derive(Serialize)]
+struct WhoAmI<'a> {
+    server: &'a str,
+    instance: &'a str,
+    release: &'a str,
+    read: Answerer,
+    write: Answerer,
 }
 
 pub fn router(settings: Settings) -> Router {
@@ -85,10 +95,13 @@ async fn whoami(State(site): State<Arc<Site>>) -> Response {
         ..
     } = &site.settings;
     match answers {
-        Ok((read, write)) => Json(json!({
-            "server": server, "instance": instance, "release": release,
-            "read": read, "write": write,
-        }))
+        Ok((read, write)) => Json(WhoAmI {
+            server,
+            instance,
+            release,
+            read,
+            write,
+        })
         .into_response(),
         Err(error) => site.unavailable_json(&error),
     }
