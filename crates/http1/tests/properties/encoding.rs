@@ -56,7 +56,7 @@ proptest! {
         fields in generate::made_fields(),
         framing in framings(),
         kind in 0u8..4,
-        protocol in prop_oneof![Just("websocket".to_owned()), any::<String>()],
+        protocol in generate::made_text(),
         body in vec(any::<u8>(), 0..300),
     ) {
         let connection = connection(kind, &protocol);
@@ -70,12 +70,17 @@ proptest! {
         fields in generate::made_fields(),
         framing in framings(),
         kind in 0u8..4,
-        protocol in prop_oneof![Just("websocket".to_owned()), any::<String>()],
+        protocol in generate::made_text(),
         body in vec(any::<u8>(), 0..300),
-        date in prop_oneof![Just("Sun, 06 Nov 1994 08:49:37 GMT".to_owned()), any::<String>()],
+        date in generate::made_text(),
     ) {
         let connection = connection(kind, &protocol);
         let made = Made { fields: &fields, framing, connection, body: &body };
         checks::encoded_response(status, &made, &date);
+    }
+
+    #[test]
+    fn trailers(data in vec(any::<u8>(), 0..20), fields in generate::made_fields()) {
+        checks::rechunked(&data, &[7], &fields);
     }
 }

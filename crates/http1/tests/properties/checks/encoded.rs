@@ -5,7 +5,8 @@ use trilith_http1::encode::{self, Connection, Framing};
 use trilith_http1::{BodyLength, Headers, Method, RequestParser, ResponseParser, StatusCode};
 
 use super::bodies::{decode, write_chunked};
-use super::{WIDE, is_bytes, reference, to_headers};
+use super::reference::{self, Fields};
+use super::{WIDE, is_bytes, to_fields, to_headers};
 
 /// A message as a handler makes it up: any bytes anywhere.
 #[derive(Debug)]
@@ -78,6 +79,13 @@ pub fn encoded_request(method: &Method, target: &str, made: &Made<'_>) {
     }
     assert_eq!(head.target, words[1]);
     assert_eq!(head.keep_alive, made.connection != Connection::Close);
+    let mut expected = end_to_end(&headers);
+    let mut has_host = false;
+    expected.retain(|(name, _)| !is_bytes(name, "host") || !std::mem::replace(&mut has_host, true));
+    if !has_host {
+        expected.push((b"Host".to_vec(), vec![]));
+    }
+    assert_eq!(to_fields(&head.headers), expected);
     check_rest(head.body, &out, sent);
 }
 
@@ -135,6 +143,12 @@ pub fn encoded_response(status: StatusCode, made: &Made<'_>, date: &str) {
         }
     };
     assert_eq!(head.status, status);
+    let mut found = end_to_end(&head.headers);
+    let expected = end_to_end(&headers);
+    if !headers.contains("date") {
+        found.retain(|(name, _)| !is_bytes(name, "date"));
+    }
+    assert_eq!(found, expected);
     if head.body == BodyLength::UntilClose {
         assert_eq!((framing, &out[..]), (Framing::UntilClose, sent));
     } else {
@@ -144,7 +158,7 @@ pub fn encoded_response(status: StatusCode, made: &Made<'_>, date: &str) {
 
 /// Splits a head into its start line and its fields, and asserts that any parser would: no byte that
 /// could end a line or hide one but the line ends themselves.
-fn plain_lines(head: &[u8]) -> (String, Vec<(String, String)>) {
+pub(super) fn plain_lines(head: &[u8]) -> (String, Vec<(String, String)>) {
     let shown = head.escape_ascii();
     let lines = head
         .strip_suffix(b"\r\n\r\n")
@@ -231,6 +245,13 @@ fn write_body(out: &mut BytesMut, framing: Framing, body: &[u8]) {
         Framing::Chunked => write_chunked(out, body, &[3, 1, 100], &Headers::new()),
         _ => out.extend_from_slice(body),
     }
+}
+
+/// The fields that are neither the framing's nor the connection's.
+fn end_to_end(headers: &Headers) -> Fields {
+    let mut fields = to_fields(headers);
+    fields.retain(|(name, _)| !reference::is_of_this_hop(name));
+    fields
 }
 
 fn is(name: &str, word: &str) -> bool {

@@ -421,7 +421,7 @@ fn strip(fields: &mut Fields, options: &[Vec<u8>]) {
 }
 
 /// What no message passes on as it came.
-fn is_of_this_hop(name: &[u8]) -> bool {
+pub fn is_of_this_hop(name: &[u8]) -> bool {
     let names = [
         "connection",
         "content-length",
