@@ -8,6 +8,9 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use crate::limits::DIAGNOSTICS_MAX;
 
+/// How much of a line is pointed at.
+const LINE_SHOWN_BYTES_MAX: usize = 200;
+
 /// Everything there is to say about a file, in file order.
 ///
 /// Displays as plain text; [`Diagnostics::render`] colours it.
@@ -264,13 +267,17 @@ impl Report {
             Severity::Warning => &mut self.warnings,
         };
         *count += 1;
-        if self.list.len() < DIAGNOSTICS_MAX {
+        if !self.is_full() {
             self.list.push(diagnostic);
         }
     }
 
     pub(crate) fn errors(&self) -> usize {
         self.errors
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= DIAGNOSTICS_MAX
     }
 
     /// Sorts into file order and binds to the text.
@@ -291,6 +298,12 @@ impl Report {
                 diagnostic.line = line_of(text, span.start);
                 let line_start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
                 diagnostic.column = text[line_start..span.start].chars().count() + 1;
+                // Both places of a line are shown with all that is between them.
+                let near = |other: &Range<usize>| {
+                    let (first, last) = (other.start.min(span.start), other.start.max(span.start));
+                    last - first <= LINE_SHOWN_BYTES_MAX || text[first..last].contains('\n')
+                };
+                diagnostic.context.retain(|(other, _)| near(other));
             }
         }
         // What is about the file as a whole comes last.
@@ -328,11 +341,15 @@ pub(crate) fn quoted(text: &str) -> String {
     out
 }
 
-/// Without control characters, which could drive a terminal.
+/// Without control characters, which could drive a terminal, and not endless.
 fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    const CHARS_MAX: usize = 500;
+    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let mut out: String = text.chars().take(CHARS_MAX).map(plain).collect();
+    if text.chars().nth(CHARS_MAX).is_some() {
+        out.push_str("...");
+    }
+    out
 }
 
 /// Line number from 1.
@@ -340,8 +357,8 @@ fn line_of(text: &str, at: usize) -> usize {
     text[..at].bytes().filter(|b| *b == b'\n').count() + 1
 }
 
-/// A span that certainly lies in the text, on character boundaries, and on one line: carets over
-/// several lines help nobody.
+/// A span that certainly lies in the text, on character boundaries, and on one line, of which it is
+/// not too much: long rows of carets help nobody.
 fn clamp(text: &str, span: &Range<usize>) -> Range<usize> {
     let floor = |at: usize| {
         let mut at = at.min(text.len());
@@ -351,7 +368,7 @@ fn clamp(text: &str, span: &Range<usize>) -> Range<usize> {
         at
     };
     let start = floor(span.start);
-    let end = floor(span.end.max(span.start)).max(start);
+    let end = floor(span.end.min(start.saturating_add(LINE_SHOWN_BYTES_MAX))).max(start);
     let end = text[start..end]
         .find(['\n', '\r'])
         .map_or(end, |at| start + at);

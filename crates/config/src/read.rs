@@ -103,6 +103,10 @@ fn report_unknown_tables(cx: &Context<'_>, root: &DeTable<'_>) {
         if keys::root_names().any(|known| known == name) {
             continue;
         }
+        if cx.is_full() {
+            cx.push(Diagnostic::error(key.span(), "unknown"));
+            continue;
+        }
         let is_table = match value.get_ref() {
             DeValue::Table(_) => true,
             DeValue::Array(array) => array.iter().any(|item| item.get_ref().is_table()),
@@ -267,9 +271,9 @@ fn apps<'a>(cx: &'a Context<'a>, root: &'a DeTable<'a>) -> BTreeMap<AppName, App
             cx.push(
                 Diagnostic::error(key.span(), format!("{} is not an app", quoted(name))).with_help(
                     if section.key(name).is_some() {
-                        format!("write it below a header with the app's name, such as `[app.web]`")
+                        "write it below a header with the app's name, such as `[app.web]`"
                     } else {
-                        format!("write `[app.NAME]` and its keys below it")
+                        "write `[app.NAME]` and its keys below it"
                     },
                 ),
             );

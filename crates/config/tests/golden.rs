@@ -1,6 +1,7 @@
 //! `tests/broken/NAME.toml` must give exactly `NAME.stderr`; `tests/good/NAME.toml` must be accepted,
 //! with the warnings of `NAME.stderr`, if there is one. `TRILITH_BLESS=1` writes what is missing or
 //! differs: read the change before you commit it.
+#![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -44,7 +44,7 @@ fn spans_are_made_to_fit() {
         ("a\nb", 0..3),
         ("a\r\nb", 0..4),
         ("ab", 2..2),
-        ("ab", 2..1),
+        ("ab", std::ops::Range { start: 2, end: 1 }),
     ] {
         let diagnostics = finish(
             Diagnostic::error(span.clone(), "m").with_context(span, "c"),
@@ -79,4 +79,13 @@ fn counts_what_it_does_not_keep() {
             .to_string()
             .ends_with("... and 5 more like these\n")
     );
+}
+
+#[test]
+fn nothing_is_endless() {
+    let text = "x".repeat(100_000);
+    let diagnostics = finish(Diagnostic::error(0..100_000, &text).with_help(&text), &text);
+    assert!(diagnostics.to_string().len() < 3_000);
+    let far = Diagnostic::error(99_999..100_000, "m").with_context(0..1, "far away");
+    assert!(finish(far, &text).to_string().len() < 1_000);
 }

@@ -62,7 +62,7 @@ fn explain_section(section: &Section) -> String {
     out.push('\n');
     push_keys(&mut out, section);
     out.push_str(&format!(
-        "\n`trilith explain {}` says all about a key.\n",
+        "\n`trilith explain {}`, for example, says all about a key.\n",
         section.dotted(&section.keys[0])
     ));
     out

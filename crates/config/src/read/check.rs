@@ -1,6 +1,6 @@
 //! What holds between the tables of a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::table::{Context, Placed, Span};
@@ -209,6 +209,10 @@ fn check_upstreams(cx: &Context<'_>, facts: &Facts) {
         if facts.upstreams.contains_key(&used.value) {
             continue;
         }
+        if cx.is_full() {
+            cx.push(Diagnostic::error(used.span.clone(), "unknown"));
+            continue;
+        }
         let names = facts.upstreams.keys().map(|name| (name.as_str(), &[][..]));
         let diagnostic = Diagnostic::error(
             used.span.clone(),
@@ -221,8 +225,9 @@ fn check_upstreams(cx: &Context<'_>, facts: &Facts) {
             )),
         });
     }
+    let used: BTreeSet<_> = facts.upstream_uses.iter().map(|used| &used.value).collect();
     for (name, span) in &facts.upstreams {
-        if !facts.upstream_uses.iter().any(|used| used.value == *name) {
+        if !used.contains(name) {
             cx.push(
                 Diagnostic::warning(
                     span.clone(),

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use super::field::Field;
 use super::server::check_unique;
 use super::site::{BALANCES, MODES};
-use super::table::{Placed, Span, Table};
+use super::table::{Span, Table};
 use super::tables_of;
 use crate::diagnostics::{Diagnostic, quoted};
 use crate::limits::{ITEMS_MAX, ROUTES_MAX};
@@ -139,7 +139,7 @@ fn check_options(table: &Table<'_>, action: &str, options: &[&str]) {
             let mut diagnostic = Diagnostic::error(span, message);
             let of_upstream = matches!(key.name, "balance" | "mode") && action == "upstream";
             diagnostic = diagnostic.with_help(if of_upstream {
-                format!("write it in the `[[upstream]]` that the route leads to")
+                "write it in the `[[upstream]]` that the route leads to".to_owned()
             } else {
                 format!("it is for `{}`", actions.join("`, `"))
             });
@@ -374,9 +374,9 @@ fn check_front_page(tables: &[Table<'_>], routes: &[Option<Route>]) {
 
 /// Redirects that lead to themselves.
 fn check_loops(tables: &[Table<'_>], routes: &[Option<Route>]) {
-    let patterns: Vec<_> = routes
-        .iter()
-        .map(|route| route.as_ref().map(|route| &route.path))
+    let paths = routes.iter().enumerate();
+    let paths: BTreeMap<PathPattern, usize> = paths
+        .filter_map(|(index, route)| Some((route.as_ref()?.path.clone(), index)))
         .collect();
     for (index, (table, route)) in tables.iter().zip(routes).enumerate() {
         let Some(RouteAction::Redirect { location, .. }) = route.as_ref().map(|r| &r.action) else {
@@ -384,32 +384,31 @@ fn check_loops(tables: &[Table<'_>], routes: &[Option<Route>]) {
         };
         let target = location.replace("{path}", "/");
         let target = target.split(['?', '#']).next().unwrap_or("");
-        if !target.starts_with('/') || best_match(&patterns, target) != Some(index) {
+        if !target.starts_with('/') || best_match(&paths, target) != Some(index) {
             continue;
         }
         if let Some(field) = table.written("redirect") {
-            let Placed { span, .. } = field.place(());
+            let label = format!("{} is taken by this very route", quoted(target));
+            let help = "browsers give up after some rounds; redirect to a path of another route";
             field.push(
-                Diagnostic::warning(span, "this redirect leads to itself")
-                    .with_label(format!("{} is taken by this very route", quoted(target)))
-                    .with_help(
-                        "browsers give up after some rounds; redirect to a path of another route",
-                    ),
+                Diagnostic::warning(field.span(), "this redirect leads to itself")
+                    .with_label(label)
+                    .with_help(help),
             );
         }
     }
 }
 
 /// As the `route` crate decides: an exact path, else the longest prefix.
-fn best_match(patterns: &[Option<&PathPattern>], path: &str) -> Option<usize> {
-    let rank = |pattern: &PathPattern| match pattern {
-        PathPattern::Exact(exact) => (exact == path).then_some(usize::MAX),
-        PathPattern::Prefix(prefix) => path
-            .strip_prefix(prefix.as_str())
-            .filter(|rest| rest.is_empty() || rest.starts_with('/'))
-            .map(|_| prefix.len()),
-    };
-    let ranks = patterns.iter().enumerate();
-    let ranks = ranks.filter_map(|(index, pattern)| Some((rank((*pattern)?)?, index)));
-    ranks.max_by_key(|(rank, _)| *rank).map(|(_, index)| index)
+fn best_match(paths: &BTreeMap<PathPattern, usize>, path: &str) -> Option<usize> {
+    if let Some(index) = paths.get(&PathPattern::Exact(path.to_owned())) {
+        return Some(*index);
+    }
+    let mut prefix = path;
+    loop {
+        if let Some(index) = paths.get(&PathPattern::Prefix(prefix.to_owned())) {
+            return Some(*index);
+        }
+        prefix = &prefix[..prefix.rfind('/')?];
+    }
 }

@@ -157,7 +157,7 @@ fn no_value(text: &str, span: Span) -> Diagnostic {
     // Of `10.0.0.1` only the end is complained about.
     let before = &text[line_start(text, span.start)..span.start];
     let token = before
-        .rfind(|c: char| matches!(c, ' ' | '\t' | '=' | ',' | '[' | '{'))
+        .rfind([' ', '\t', '=', ',', '[', '{'])
         .map_or(0, |at| at + 1);
     let span = line_start(text, span.start) + token..span.end;
     let value = text[span.clone()].trim();
@@ -322,11 +322,8 @@ fn open_bracket(text: &str, end: usize) -> Option<usize> {
                 escaped = !escaped;
                 continue;
             }
-            (c, Some(q)) => {
-                if c == q && !escaped {
-                    quote = None;
-                }
-            }
+            (c, Some(q)) if c == q && !escaped => quote = None,
+            (_, Some(_)) => {}
             ('#', None) => comment = true,
             ('"' | '\'', None) => quote = Some(c),
             ('[', None) => open.push(at),

@@ -50,6 +50,11 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Whether further errors are only counted, so that nothing need be found out for them.
+    pub fn is_full(&self) -> bool {
+        self.report.borrow().is_full()
+    }
+
     /// Nothing more is to be said about this line.
     pub fn mark_line(&self, line: Span) {
         self.marked.borrow_mut().push(line);
@@ -226,6 +231,10 @@ impl<'a> Table<'a> {
         let header = self.header();
         let diagnostic =
             Diagnostic::error(span, format!("unknown key {} in `{header}`", quoted(name)));
+        if self.cx.is_full() {
+            self.cx.push(diagnostic);
+            return None;
+        }
         let parents = |s: &&&Section| s.path == self.section.parent() && s.key(name).is_some();
         if let Some(parent) = SECTIONS.iter().find(parents) {
             // TOML's trap: what stands below `[[site.route]]` belongs to the route.
