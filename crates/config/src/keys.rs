@@ -9,7 +9,9 @@ mod explain;
 mod program;
 mod reference;
 mod route;
+mod site;
 mod template;
+mod upstream;
 
 use std::fmt;
 
@@ -23,15 +25,15 @@ pub static SECTIONS: [&Section; 14] = [
     &cluster::PORTS,
     &cluster::CODE,
     &cluster::SERVER,
-    &route::SITE,
-    &route::SITE_TLS,
+    &site::SITE,
+    &site::SITE_TLS,
     &route::ROUTE,
     &route::RESPOND,
     &program::APP,
     &program::DATABASE,
-    &route::UPSTREAM,
-    &route::UPSTREAM_SERVER,
-    &route::HEALTH,
+    &upstream::UPSTREAM,
+    &upstream::UPSTREAM_SERVER,
+    &upstream::HEALTH,
     &cluster::EDGE,
 ];
 

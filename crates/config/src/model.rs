@@ -195,7 +195,7 @@ pub enum RouteAction {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct App {
-    /// Command line for the shell. `None`: the Procfile has it.
+    /// One line, as for a shell. `None`: the Procfile has it.
     pub run: Option<String>,
     /// Per web server. 0: not run (never 0 for an app that a route names).
     pub instances: u16,

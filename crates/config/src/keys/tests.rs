@@ -106,7 +106,7 @@ fn examples_and_defaults_are_accepted() {
 
 #[test]
 fn apps_without_a_table_are_at_the_defaults() {
-    let text = file_with(&route::SITE, &[]).replace("[app.NAME]", "[app.web]");
+    let text = file_with(&site::SITE, &[]).replace("[app.NAME]", "[app.web]");
     let config = parse(&text).config;
     let declared = config.apps.values().next().unwrap();
     assert_eq!(*declared, App::default());

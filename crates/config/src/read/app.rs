@@ -59,7 +59,12 @@ fn run(field: &Field<'_, '_>) -> Option<String> {
         )));
         return None;
     }
-    Some(line.to_owned())
+    if line.trim().contains(['\n', '\r']) {
+        let why = InvalidValue::new("a command is one line");
+        field.invalid(&why.help("`&&` joins two commands; for more, write a script"));
+        return None;
+    }
+    Some(line.trim().to_owned())
 }
 
 fn is_plain_word(word: &str) -> bool {
