@@ -5,7 +5,7 @@ use bytes::{BufMut, BytesMut};
 use http::{Method, StatusCode};
 
 use crate::connection::{Known, parse_content_length};
-use crate::grammar::is_control;
+use crate::grammar::{is_control, is_target, is_target_byte};
 use crate::headers::Headers;
 
 /// How a written body is framed.
@@ -169,13 +169,12 @@ fn request_target(out: &mut BytesMut, method: &Method, target: &str) {
     if !as_it_is && !target.starts_with('/') {
         out.put_u8(b'/');
     }
-    let is_valid = |b: u8| b.is_ascii_graphic() && b != b'#';
-    if target.bytes().all(is_valid) && !target.is_empty() {
+    if is_target(target.as_bytes()) {
         out.put_slice(target.as_bytes());
         return;
     }
     for byte in target.bytes() {
-        if is_valid(byte) {
+        if is_target_byte(byte) {
             out.put_u8(byte);
         } else {
             const HEX: &[u8; 16] = b"0123456789ABCDEF";

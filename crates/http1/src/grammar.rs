@@ -14,6 +14,16 @@ pub(crate) const fn is_control(byte: u8) -> bool {
     (byte < b' ' && byte != b'\t') || byte == 0x7f
 }
 
+/// The bytes a request target is made of: what the URI grammar has (RFC 3986) without the fragment,
+/// and the visible characters that browsers send as they are (`|`, `"`, `{`).
+pub(crate) fn is_target(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| is_target_byte(*b))
+}
+
+pub(crate) const fn is_target_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && byte != b'#'
+}
+
 /// `OWS`: the white space around a field value that is not part of it (RFC 9110 section 5.6.3).
 pub(crate) const fn is_ows(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')

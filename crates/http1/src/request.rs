@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use http::{Method, StatusCode, Version};
 
 use crate::connection::{ConnectionOptions, Known, parse_content_length, upgrade_protocol};
+use crate::grammar::is_target;
 use crate::headers::Headers;
 use crate::limits::FIELDS_MAX;
 use crate::scan::HeadScan;
@@ -288,7 +289,7 @@ impl Authority<'_> {
 
 fn parse_target<'a>(method: &Method, target: &'a str) -> Result<Target<'a>, ParseError> {
     let bad = ParseError::bad("invalid request target");
-    if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+    if !is_target(target.as_bytes()) {
         return Err(bad);
     }
     let plain = |target: &str| Target {
