@@ -113,13 +113,21 @@ impl Owner {
     }
 }
 
-/// Makes `path` and its parents, readable for all.
+/// Makes `path` and its parents, readable for all whatever the umask says. Existing ones stay as they
+/// are.
 pub(crate) fn make_folder(path: &Path) -> Result<(), Error> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(path)
-        .at("create folder", path)
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_folder(parent)?;
+    }
+    match fs::create_dir(path) {
+        // Another one, of another box of this server, was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        other => other.at("create folder", path)?,
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).at("change the mode of", path)
 }
 
 /// Makes renames and new names in the folder of `path` durable.

@@ -106,6 +106,11 @@ pub(crate) fn running(data_dir: &Path) -> Option<Running> {
 /// Processes that a dead postmaster left behind. The next one cannot start before they are gone,
 /// because they may still write (`postmaster.c`, shared memory check).
 pub(crate) fn orphans(data_dir: &Path) -> Vec<u32> {
+    // Somebody repairs the database by hand, in single-user mode: not ours to end.
+    let pid_file = fs::read_to_string(data_dir.join("postmaster.pid"));
+    if pid_file.is_ok_and(|text| text.starts_with('-')) {
+        return Vec::new();
+    }
     let Ok(processes) = fs::read_dir("/proc") else {
         return Vec::new();
     };

@@ -3,7 +3,7 @@
 //! Invariants: only this crate runs PostgreSQL's programs; a data directory is put in place by one
 //!   rename, and one that no longer fits is renamed aside, never deleted; passwords are never logged;
 //!   PostgreSQL outlives this process, and the next one adopts it.
-//! Start reading at: [`Postgres`], `plan.rs` (what is to be done), `run.rs` (doing it), [`Observer`].
+//! Start reading at: [`Postgres`], `plan.rs` (what is to be done), `run.rs` and `execute.rs` (doing it), [`Observer`].
 //! Tested by: `plan/tests.rs` (golden plans), the tests beside each file, `tests/cluster.rs` (real ones).
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod binaries;
 mod conf;
 mod error;
 mod event;
+mod execute;
 mod files;
 mod inspect;
 mod limits;

@@ -1,4 +1,4 @@
-//! Running `initdb` and `pg_basebackup`.
+//! Running `initdb`, `pg_basebackup` and other programs that end by themselves.
 
 use std::ffi::OsString;
 use std::fs;
@@ -103,6 +103,14 @@ impl Programs<'_> {
             }
         })
         .await
+    }
+
+    /// Whether PostgreSQL would start with the configuration files as they are now.
+    pub async fn check_config(&self) -> Result<(), Error> {
+        let data_dir = self.options.data_dir.as_os_str().to_owned();
+        // Printing one setting reads all of them.
+        let args = ["-D".into(), data_dir, "-C".into(), "port".into()];
+        self.run("postgres", &args, |_| {}).await
     }
 
     async fn run(

@@ -21,10 +21,11 @@ async fn arrives(cluster: &Cluster, replica: usize, text: &str) {
     primary.execute(insert, &[&text]).await.unwrap();
     let reader = cluster.app(replica).await;
     let (reader, text) = (&reader, &text);
-    eventually("replicated", || async move {
+    eventually(&format!("replicated: {text}"), || async move {
         let found = "select text from entry where text = $1";
-        let row = reader.query_opt(found, &[text]).await.unwrap();
-        row.map(|_| ())
+        // The table itself may not have arrived yet.
+        let row = reader.query_opt(found, &[text]).await;
+        row.ok().flatten().map(|_| ())
     })
     .await;
 }
@@ -161,23 +162,35 @@ async fn a_primary_and_its_replicas() {
     let work_mem: String = ask(&cluster.app(0).await, "show work_mem").await;
     assert_eq!(work_mem, "9MB");
 
-    // A setting that needs a restart gets one.
+    // A setting that needs a restart gets one. (Of this one, a replica must not have less than its
+    // primary, so the replicas go first.)
+    let changed = |index| {
+        let mut options = cluster.options(index);
+        options
+            .parameters
+            .insert("max_connections".to_owned(), "210".to_owned());
+        options
+    };
+    two.kill().await;
+    three.kill().await;
+    let two = Server::start(changed(1));
+    let three = Server::start(changed(2));
+    two.until_streaming().await;
+    three.until_streaming().await;
     one.kill().await;
-    let mut changed = options.clone();
-    changed
-        .parameters
-        .insert("max_connections".to_owned(), "210".to_owned());
-    let one = Server::start(changed.clone());
+    let one = Server::start(changed(0));
     let status = one.until_running().await;
     assert_ne!(status.pid, Some(second_pid));
     assert!(!process_exists(second_pid));
-    let most: String = ask(&cluster.app(0).await, "show max_connections").await;
-    assert_eq!(most, "210");
+    for index in 0..3 {
+        let most: String = ask(&cluster.app(index).await, "show max_connections").await;
+        assert_eq!(most, "210");
+    }
 
     // A replica is away; with a quorum of the two, writing goes on.
     three.shutdown().await;
     arrives(&cluster, 1, "without three").await;
-    let three = Server::start(cluster.options(2));
+    let three = Server::start(changed(2));
     three.until_streaming().await;
 
     // Everything stops and starts again.
@@ -187,8 +200,8 @@ async fn a_primary_and_its_replicas() {
     // Stopped together, as a whole cluster is: a primary waits for its replicas to have everything.
     tokio::join!(one.shutdown(), two.shutdown(), three.shutdown());
     assert!(!pids.iter().any(|pid| process_exists(*pid)));
-    let one = Server::start(changed);
-    let two = Server::start(cluster.options(1));
+    let one = Server::start(changed(0));
+    let two = Server::start(changed(1));
     one.until_running().await;
     two.until_streaming().await;
     let kept: i64 = ask(&cluster.app(1).await, "select count(*) from entry").await;
@@ -325,9 +338,21 @@ async fn trouble_is_told_and_overcome() {
     .await;
     one.shutdown().await;
 
+    // One that runs goes on as it was.
+    let refused = options.clone();
     options.parameters.remove("work_mem");
     let one = Server::start(options.clone());
-    one.until_running().await;
+    let pid = one.until_running().await.pid;
+    one.kill().await;
+    let one = Server::start(refused);
+    assert_eq!(one.until_running().await.pid, pid);
+    let metrics = one.telemetry.metrics_text().encode();
+    assert!(
+        metrics.contains("trilith_postgres_failures_total{} 1"),
+        "{metrics}"
+    );
+    let work_mem: String = ask(&cluster.app(0).await, "show work_mem").await;
+    assert_eq!(work_mem, "4MB");
     one.shutdown().await;
 
     // Somebody exchanged the secrets.

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use std::{fs, thread};
 
@@ -172,14 +173,14 @@ pub struct Server {
     pub postgres: Postgres,
     pub telemetry: Telemetry,
     history: JoinHandle<()>,
-    phases: std::sync::Arc<std::sync::Mutex<Vec<Phase>>>,
+    phases: Arc<Mutex<Vec<Phase>>>,
 }
 
 impl Server {
     pub fn start(options: Options) -> Self {
         let telemetry = Telemetry::new(options.server.as_str());
         let postgres = Postgres::start(options, telemetry.clone()).unwrap();
-        let phases: std::sync::Arc<std::sync::Mutex<Vec<Phase>>> = Default::default();
+        let phases: Arc<Mutex<Vec<Phase>>> = Default::default();
         let history = tokio::spawn(record(postgres.status(), phases.clone()));
         Self {
             postgres,
@@ -236,17 +237,15 @@ impl Server {
     }
 }
 
-async fn record(
-    mut status: watch::Receiver<Status>,
-    phases: std::sync::Arc<std::sync::Mutex<Vec<Phase>>>,
-) {
+async fn record(mut status: watch::Receiver<Status>, phases: Arc<Mutex<Vec<Phase>>>) {
     loop {
         let phase = status.borrow_and_update().phase.clone();
-        let mut phases = phases.lock().unwrap();
-        if phases.last() != Some(&phase) {
-            phases.push(phase);
+        {
+            let mut phases = phases.lock().unwrap();
+            if phases.last() != Some(&phase) {
+                phases.push(phase);
+            }
         }
-        drop(phases);
         if status.changed().await.is_err() {
             return;
         }
