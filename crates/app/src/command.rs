@@ -1,4 +1,5 @@
-//! How a command line becomes a process: directly where that is the same, through a shell where it is not.
+//! How a command line becomes a process: directly where that is the same, through a shell where it
+//! is not.
 
 use std::fmt;
 
@@ -25,8 +26,8 @@ enum How {
     Shell(String),
 }
 
-/// Words that mean something to the shell itself when they come first: not programs, or not with the
-/// same effect. `exec exec x` and `exec cd x` are both wrong.
+/// Words that mean something to the shell itself when they come first: not programs, or not with
+/// the same effect. `exec exec x` and `exec cd x` are both wrong.
 const SHELL_WORDS: [&str; 32] = [
     ".", ":", "!", "{", "alias", "bg", "break", "case", "cd", "command", "continue", "eval",
     "exec", "exit", "export", "fg", "for", "getopts", "hash", "if", "local", "read", "readonly",

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// Kept from our own environment: what says where programs are and how people write. Anything else may
-/// hold a secret of ours, or change an app's behaviour between two servers.
+/// Kept from our own environment: what says where programs are and how people write. Anything else
+/// may hold a secret of ours, or change an app's behaviour between two servers.
 const KEPT: [&str; 4] = ["PATH", "LANG", "LANGUAGE", "TZ"];
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

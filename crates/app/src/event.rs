@@ -57,7 +57,8 @@ impl Event for InstanceUnhealthy<'_> {
     }
 }
 
-/// An instance failed: it ended, could not be started, was not ready in time, or was restarted for its health.
+/// An instance failed: it ended, could not be started, was not ready in time, or was restarted for
+/// its health.
 pub(crate) struct InstanceFailed<'a> {
     pub app: &'a str,
     pub instance: &'a str,

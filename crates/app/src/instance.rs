@@ -445,7 +445,8 @@ impl Instance {
     }
 }
 
-/// Two backoffs are the same when they are the same attempt; their wall-clock times differ by rounding.
+/// Two backoffs are the same when they are the same attempt; their wall-clock times differ by
+/// rounding.
 fn same_state(one: InstanceState, other: InstanceState) -> bool {
     match (one, other) {
         (

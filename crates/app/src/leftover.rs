@@ -77,8 +77,8 @@ impl Ledger {
         }
     }
 
-    /// Replaces the file as a whole. Not synced to disk: it is about a crash of this process; after one
-    /// of the machine nothing in it runs any more.
+    /// Replaces the file as a whole. Not synced to disk: it is about a crash of this process; after
+    /// one of the machine nothing in it runs any more.
     fn save(&self) -> io::Result<()> {
         let file = File {
             schema: SCHEMA,
@@ -172,7 +172,8 @@ fn survivors(record: &Record) -> Vec<u32> {
             && process::uid_of(stat.pid) == Some(record.uid)
     };
     match leader {
-        // As long as its leader exists (be it as a zombie), the group is the one that was written down.
+        // As long as its leader exists (be it as a zombie), the group is the one that was written
+        // down.
         Some(stat) if is_ours(&stat) => process::group_members(record.pgid)
             .into_iter()
             .map(|member| member.pid)

@@ -1,9 +1,9 @@
-//! Purpose: the application server: runs the processes of a code base, keeps them running, takes releases.
+//! Purpose: the application server: takes releases of a code base, runs its processes, keeps them up.
 //! Box in the picture: app instances, under the web server.
-//! Invariants: an instance is out of rotation before it is asked to end; a process is only signalled
-//! after it was proven to be ours; every buffer is bounded; a release never changes once it is in place.
+//! Invariants: an instance is out of rotation before it is asked to end; a process is signalled only
+//!   after it was proven to be ours; every buffer is bounded; a release never changes once in place.
 //! Start reading at: [`Supervisor`], then `life.rs` (the life of one instance, without any I/O).
-//! Tested by: the `tests` module of each file, `tests/supervise.rs` with real processes.
+//! Tested by: the `tests` module of each file; `tests/` with real processes.
 #![forbid(unsafe_code)]
 
 mod access;

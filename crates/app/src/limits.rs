@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use trilith_base::Backoff;
 
-/// Where instance ports come from: below Linux's ephemeral range (32768 on), above the well-known services.
+/// Where instance ports come from: below Linux's ephemeral range (32768 on), above the well-known
+/// services.
 pub const PORTS: RangeInclusive<u16> = 20_000..=31_999;
 /// Instances of one app on one server.
 pub const INSTANCES_MAX: u16 = 256;

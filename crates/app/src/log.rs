@@ -1,7 +1,8 @@
 //! The output of instances, in rotating files: `time instance stream text`, one line each.
 //!
-//! A thread per app writes. Between it and the pipes is a bounded queue that never makes an app wait:
-//! what does not fit while the disk is slow is dropped, and the file says how many lines were.
+//! A thread per app writes. Between it and the pipes is a bounded queue that never makes an app
+//! wait: what does not fit while the disk is slow is dropped, and the file says how many lines
+//! were.
 
 mod lines;
 mod rotate;

@@ -58,15 +58,16 @@ pub struct AppOptions {
 /// What readiness means for an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AppKind {
-    /// Listens on `$HOST:$PORT` and speaks HTTP. Ready when `GET <health_path>` gets any status below 500.
+    /// Listens on `$HOST:$PORT` and speaks HTTP. Ready when `GET <health_path>` gets any status
+    /// below 500.
     Web,
     /// Has no port. Ready once it has run for [`limits::WORKER_READY_AFTER`].
     Worker,
 }
 
 impl AppOptions {
-    /// An app with the defaults of the config file: two instances, health `/`, 60 s to start, 15 s to stop,
-    /// and a port when it is called `web` (the Procfile convention).
+    /// An app with the defaults of the config file: two instances, health `/`, 60 s to start, 15 s
+    /// to stop, and a port when it is called `web` (the Procfile convention).
     pub fn new(name: &str, command: CommandLine) -> Self {
         let kind = if name == "web" {
             AppKind::Web

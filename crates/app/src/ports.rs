@@ -37,9 +37,10 @@ impl Ports {
         }
     }
 
-    /// A port on which nothing listens now. The search starts at a place of the instance's own, so that
-    /// several servers on one machine do not race for the same ports, and one further with every
-    /// `start`, so that a port some stranger took between our test and the app's bind is not tried forever.
+    /// A port on which nothing listens now. The search starts at a place of the instance's own, so
+    /// that several servers on one machine do not race for the same ports, and one further with
+    /// every `start`, so that a port some stranger took between our test and the app's bind is not
+    /// tried forever.
     ///
     /// Binds and closes sockets: microseconds as long as most ports are free.
     pub(crate) fn choose(&self, server: &ServerName, id: &InstanceId, start: u32) -> Option<Port> {
@@ -79,7 +80,8 @@ impl Drop for Port {
     }
 }
 
-/// Apps are told to listen on `HOST`, and some listen on 0.0.0.0 whatever they are told: both must be free.
+/// Apps are told to listen on `HOST`, and some listen on 0.0.0.0 whatever they are told: both must
+/// be free.
 fn is_free(host: IpAddr, port: u16) -> bool {
     let free = |address: IpAddr| TcpListener::bind(SocketAddr::new(address, port)).is_ok();
     free(host) && free(IpAddr::V4(Ipv4Addr::UNSPECIFIED))

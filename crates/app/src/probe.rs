@@ -33,8 +33,8 @@ pub(crate) enum ProbeError {
     Status { path: String, status: u16 },
 }
 
-/// `GET path`, good when the status is below 500: an instance that says "not found" or "log in first"
-/// is alive. The `Host` is `localhost`, which frameworks that check it accept.
+/// `GET path`, good when the status is below 500: an instance that says "not found" or "log in
+/// first" is alive. The `Host` is `localhost`, which frameworks that check it accept.
 pub(crate) async fn probe(address: SocketAddr, path: &str) -> Result<(), ProbeError> {
     match timeout(PROBE_TIMEOUT, exchange(address, path)).await {
         Ok(Ok(status)) if status < 500 => Ok(()),

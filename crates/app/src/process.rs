@@ -17,7 +17,8 @@ pub(crate) struct ProcessStat {
     /// `Z` and `X` are dead already.
     pub state: char,
     pub group: u32,
-    /// Clock ticks since boot. With the pid it names a process for good: pids come again, this does not.
+    /// Clock ticks since boot. With the pid it names a process for good: pids come again, this does
+    /// not.
     pub start_time: u64,
 }
 

@@ -1,6 +1,7 @@
 //! Heroku's Procfile: `name: command`, one process type a line.
 //!
-//! Source: devcenter.heroku.com/articles/procfile, and foreman's reader for what people write in practice.
+//! Source: devcenter.heroku.com/articles/procfile, and foreman's reader for what people write in
+//! practice.
 
 use crate::limits::{COMMAND_BYTES_MAX, PROCFILE_LINES_MAX};
 use crate::{CommandLine, ProcfileError};
@@ -27,8 +28,8 @@ pub struct Process {
 }
 
 impl Procfile {
-    /// Reads a whole Procfile. Blank lines and lines that start with `#` are skipped; anything else must
-    /// be `name: command`, with a name of letters, digits, `-` and `_`, given once.
+    /// Reads a whole Procfile. Blank lines and lines that start with `#` are skipped; anything else
+    /// must be `name: command`, with a name of letters, digits, `-` and `_`, given once.
     ///
     /// # Errors
     /// Every bad line, in order, not only the first.

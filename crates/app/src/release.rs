@@ -59,9 +59,9 @@ pub struct Release {
 
 /// The folder of all releases: `<id>/` each, and `current`, a link to the one in use.
 ///
-/// A release holds the code base's regular files (mode 0644, or 0755 when anybody may execute them),
-/// folders (0755) and symbolic links that stay inside. Left out: `.git`, names that end in `.tmp`,
-/// sockets, pipes and devices.
+/// A release holds the code base's regular files (mode 0644, or 0755 when anybody may execute
+/// them), folders (0755) and symbolic links that stay inside. Left out: `.git`, names that end in
+/// `.tmp`, sockets, pipes and devices.
 #[derive(Clone, Debug)]
 pub struct Releases {
     dir: PathBuf,
@@ -73,8 +73,9 @@ impl Releases {
         Self { dir }
     }
 
-    /// Makes a release of the code base at `source`, or finds that it is one already, and points `current`
-    /// at it. Reads every file once, twice when it is new; blocks, so call it off the async threads.
+    /// Makes a release of the code base at `source`, or finds that it is one already, and points
+    /// `current` at it. Reads every file once, twice when it is new; blocks, so call it off the
+    /// async threads.
     ///
     /// # Errors
     /// [`ReleaseError`]; then nothing has changed.
@@ -164,7 +165,8 @@ impl Releases {
         Ok(found.into_iter().map(|(_, release)| release).collect())
     }
 
-    /// Removes old releases, so that [`RELEASES_KEPT`] stay. The current one and those `in_use` always do.
+    /// Removes old releases, so that [`RELEASES_KEPT`] stay. The current one and those `in_use`
+    /// always do.
     ///
     /// # Errors
     /// A folder cannot be read or removed.

@@ -25,8 +25,9 @@ pub struct ReleaseCommand {
     pub env: BTreeMap<String, String>,
     /// Used only when this process is root.
     pub user: Option<RunAs>,
-    /// It is killed after this long: [`limits::RELEASE_COMMAND_TIMEOUT`](crate::limits::RELEASE_COMMAND_TIMEOUT)
-    /// unless there is a reason.
+    /// It is killed after this long:
+    /// [`limits::RELEASE_COMMAND_TIMEOUT`](crate::limits::RELEASE_COMMAND_TIMEOUT) unless there is
+    /// a reason.
     pub timeout: Duration,
     /// Its output goes to `app-release.log` here.
     pub log_dir: PathBuf,
@@ -55,8 +56,8 @@ fn output_text(output: &[String]) -> String {
     }
 }
 
-/// Runs it to its end. That it runs once and not on every server at a time is the caller's business.
-/// Dropping the future kills it.
+/// Runs it to its end. That it runs once and not on every server at a time is the caller's
+/// business. Dropping the future kills it.
 ///
 /// # Errors
 /// Any end but exit code 0 in time, with the last lines of its output.

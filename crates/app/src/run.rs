@@ -23,12 +23,12 @@ use crate::{AppError, AppOptions, InstanceState, InstanceStatus, Options, first_
 
 /// Runs the instances of one release on this server, and keeps them running.
 ///
-/// Each instance is a task of its own that follows its `Life`; this type only starts them and passes orders
-/// on. A rolling deploy can therefore run the instances of two releases side by side: status entries
-/// are told apart by release and id.
+/// Each instance is a task of its own that follows its `Life`; this type only starts them and
+/// passes orders on. A rolling deploy can therefore run the instances of two releases side by side:
+/// status entries are told apart by release and id.
 ///
-/// Dropping it stops every instance without a drain, in the background, as long as the runtime lives;
-/// with the runtime the processes end too (SIGKILL). Use [`Supervisor::stop`].
+/// Dropping it stops every instance without a drain, in the background, as long as the runtime
+/// lives; with the runtime the processes end too (SIGKILL). Use [`Supervisor::stop`].
 pub struct Supervisor {
     status: watch::Receiver<Vec<InstanceStatus>>,
     orders: watch::Sender<Order>,
@@ -38,8 +38,9 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Ends what a killed predecessor left running, then starts every instance. Returns without waiting
-    /// for them to be ready: [`Supervisor::status`] tells. Call it inside a multi-thread runtime.
+    /// Ends what a killed predecessor left running, then starts every instance. Returns without
+    /// waiting for them to be ready: [`Supervisor::status`] tells. Call it inside a multi-thread
+    /// runtime.
     ///
     /// # Errors
     /// Options that cannot work, a user that cannot reach the release, folders that cannot be made.
@@ -115,9 +116,10 @@ impl Supervisor {
         self.status.clone()
     }
 
-    /// Stops everything: every instance leaves the rotation ([`InstanceState::Draining`]), then `drained` is
-    /// awaited (the caller's proof that no request is under way, or a time limit), then SIGTERM, and
-    /// SIGKILL after each app's `stop_grace`. Returns when no process is left and every log is written.
+    /// Stops everything: every instance leaves the rotation ([`InstanceState::Draining`]), then
+    /// `drained` is awaited (the caller's proof that no request is under way, or a time limit),
+    /// then SIGTERM, and SIGKILL after each app's `stop_grace`. Returns when no process is left and
+    /// every log is written.
     pub async fn stop(mut self, drained: impl Future<Output = ()>) {
         self.orders.send_replace(Order::Drain);
         let out_of_rotation = |status: &Vec<InstanceStatus>| {
@@ -206,8 +208,8 @@ fn check_reach(options: &Options) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Makes a folder, with its parents, that only we write in. One that exists keeps its own mode, but lets
-/// in whom `mode` lets in.
+/// Makes a folder, with its parents, that only we write in. One that exists keeps its own mode, but
+/// lets in whom `mode` lets in.
 pub(crate) fn prepare_dir(dir: &Path, mode: u32) -> Result<(), AppError> {
     let at = |what| {
         move |source| AppError::Io {

@@ -4,8 +4,8 @@ use nix::unistd::{Uid, User};
 
 use crate::AppError;
 
-/// Whom an app runs as when this process is root. Its processes have this user and this group, and no
-/// supplementary groups.
+/// Whom an app runs as when this process is root. Its processes have this user and this group, and
+/// no supplementary groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunAs {
     pub name: String,

@@ -112,7 +112,11 @@ async fn a_crash_loop_backs_off_and_shows() {
     let world = World::new();
     let app = world.worker("echo going down; echo why >&2; exit 3");
     let supervisor = world.start(world.options(vec![app])).await;
-    let backs_off = |times: u32| move |all: &[InstanceStatus]| matches!(all[0].state, InstanceState::Backoff { attempt, .. } if attempt == times);
+    let attempt = |one: &InstanceStatus| match one.state {
+        InstanceState::Backoff { attempt, .. } => attempt,
+        _ => 0,
+    };
+    let backs_off = |times: u32| move |all: &[InstanceStatus]| attempt(&all[0]) == times;
     let first = world.wait(&supervisor, backs_off(1)).await;
     let third = world.wait(&supervisor, backs_off(3)).await;
     assert_eq!((first[0].restarts, third[0].restarts), (0, 2));

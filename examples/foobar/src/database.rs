@@ -12,7 +12,8 @@ use tokio_postgres::{Client, Config, NoTls};
 
 /// Connections per pool. Few: an instance is one of many, and PostgreSQL serves them all.
 const CONNECTIONS_MAX: usize = 4;
-/// Older connections are not used again, so that the load spreads over databases that have come back.
+/// Older connections are not used again, so that the load spreads over databases that have come
+/// back.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 /// How long a request tries to get an answer out of the database.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,7 +41,8 @@ struct Connection {
     since: Instant,
 }
 
-/// A connection in use. It goes back into the pool only when [`Guard::keep`] says that all went well.
+/// A connection in use. It goes back into the pool only when [`Guard::keep`] says that all went
+/// well.
 struct Guard<'a> {
     connection: Connection,
     _permit: SemaphorePermit<'a>,
@@ -62,8 +64,8 @@ impl Pool {
         }
     }
 
-    /// Runs a read. When its connection breaks, because the database behind it died, it is asked again on
-    /// a fresh one: reading twice does no harm.
+    /// Runs a read. When its connection breaks, because the database behind it died, it is asked
+    /// again on a fresh one: reading twice does no harm.
     pub async fn read<T>(
         &self,
         query: impl AsyncFn(&Client) -> Result<T, tokio_postgres::Error>,
@@ -90,8 +92,8 @@ impl Pool {
         }
     }
 
-    /// Runs a write, once. Only getting a connection is tried again: when one breaks after the statement went
-    /// out, nobody knows whether it was done.
+    /// Runs a write, once. Only getting a connection is tried again: when one breaks after the
+    /// statement went out, nobody knows whether it was done.
     pub async fn write<T>(
         &self,
         query: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,

@@ -1,7 +1,7 @@
 //! `server migrate`: applies what is new in `migrations/`, in the order of the file names.
 //!
-//! Everything happens in one transaction under one lock, so it may run anywhere, at any time, several
-//! times at once: each file is applied once, or the schema stays as it was.
+//! Everything happens in one transaction under one lock, so it may run anywhere, at any time,
+//! several times at once: each file is applied once, or the schema stays as it was.
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Config, NoTls};
 
+use crate::log;
 use crate::settings::Settings;
 
 /// A fresh cluster may still be starting its database.
@@ -38,13 +39,13 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
             .await?
             .is_empty()
         {
-            println!("{name}: applied before");
+            log(format_args!("{name}: applied before"));
         } else {
             transaction
                 .batch_execute(sql)
                 .await
                 .with_context(|| format!("migrations/{name}"))?;
-            println!("{name}: applied");
+            log(format_args!("{name}: applied"));
         }
     }
     transaction.commit().await.context("cannot commit")

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::database::{DatabaseError, Pool};
 use crate::entries::{self, Answerer, NewEntry};
+use crate::log;
 use crate::pages;
 use crate::settings::Settings;
 
@@ -127,12 +128,12 @@ impl Site {
     }
 
     fn unavailable(&self, error: &DatabaseError) -> Response {
-        eprintln!("503: {error}");
+        log(format_args!("503: {error}"));
         later(page(StatusCode::SERVICE_UNAVAILABLE, pages::unavailable()))
     }
 
     fn unavailable_json(&self, error: &DatabaseError) -> Response {
-        eprintln!("503: {error}");
+        log(format_args!("503: {error}"));
         let body = Json(json!({ "error": "the database is not available" }));
         later((StatusCode::SERVICE_UNAVAILABLE, body).into_response())
     }

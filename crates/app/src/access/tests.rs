@@ -12,21 +12,18 @@ fn finds_the_closed_folder() {
     let closed = root.path().join("a/closed");
     let inner = closed.join("b");
     fs::create_dir_all(&inner).unwrap();
-    let stranger = RunAs {
-        name: "nobody".to_owned(),
-        uid: 65_534,
-        gid: 65_534,
+    let metadata = fs::metadata(&closed).unwrap();
+    let user = |uid, gid| RunAs {
+        name: "somebody".to_owned(),
+        uid,
+        gid,
     };
+    let stranger = user(metadata.uid() + 1, metadata.gid() + 1);
     assert_eq!(first_closed_folder(&inner, &stranger), None);
     open(&closed, 0o700);
     let found = first_closed_folder(&inner, &stranger).unwrap();
     assert_eq!(found, fs::canonicalize(&closed).unwrap());
-    let owner_uid = fs::metadata(&closed).unwrap().uid();
-    let owner = RunAs {
-        name: "me".to_owned(),
-        uid: owner_uid,
-        gid: 1,
-    };
+    let owner = user(metadata.uid(), metadata.gid() + 1);
     assert_eq!(first_closed_folder(&inner, &owner), None);
     open(&closed, 0o755);
 }

@@ -3,7 +3,8 @@ use super::*;
 const START: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(15);
 
-/// Drives a life in virtual time: fires its timers, answers its effects, and writes down what happened.
+/// Drives a life in virtual time: fires its timers, answers its effects, and writes down what
+/// happened.
 struct World {
     life: Life,
     start: Instant,

@@ -81,7 +81,11 @@ proptest! {
     /// What was written is what is read, in order, whatever stands between the lines.
     #[test]
     fn reads_back_what_was_written(
-        commands in prop::collection::btree_map("[A-Za-z][A-Za-z0-9_-]{0,20}", "[!-~][ -~]{0,40}[!-~]", 0..8),
+        commands in prop::collection::btree_map(
+            "[A-Za-z][A-Za-z0-9_-]{0,20}",
+            "[!-~][ -~]{0,40}[!-~]",
+            0..8,
+        ),
         noise in prop::collection::vec("(|  |# [ -~]{0,20})", 8),
         crlf in any::<bool>(),
     ) {

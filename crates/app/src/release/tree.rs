@@ -40,7 +40,8 @@ impl Tree {
     /// Reads everything, the content of files included.
     pub(super) fn read(source: &Path) -> Result<Self, ReleaseError> {
         let mut entries = Vec::new();
-        // Folders still to be read, with their depth: no recursion, so no code base can overflow a stack.
+        // Folders still to be read, with their depth: no recursion, so no code base can overflow a
+        // stack.
         let mut folders = vec![(PathBuf::new(), 1)];
         let mut bytes = 0;
         while let Some((folder, depth)) = folders.pop() {
@@ -104,8 +105,9 @@ impl Tree {
         ReleaseId(hex[..ReleaseId::LENGTH].into())
     }
 
-    /// Whether a copy at `dir` looks whole: every entry there, of the right kind, mode and size. Contents are
-    /// not read, and additions (such as caches a language keeps beside its files) do not matter.
+    /// Whether a copy at `dir` looks whole: every entry there, of the right kind, mode and size.
+    /// Contents are not read, and additions (such as caches a language keeps beside its files) do
+    /// not matter.
     pub(super) fn is_at(&self, dir: &Path) -> bool {
         self.entries.iter().all(|entry| {
             let path = dir.join(&entry.path);
@@ -125,8 +127,8 @@ impl Tree {
         })
     }
 
-    /// Copies everything into `to`, an empty folder, and returns the id of what was copied: another than
-    /// [`Tree::id`] when the source changed meanwhile.
+    /// Copies everything into `to`, an empty folder, and returns the id of what was copied: another
+    /// than [`Tree::id`] when the source changed meanwhile.
     pub(super) fn copy(&self, source: &Path, to: &Path) -> Result<ReleaseId, ReleaseError> {
         set_mode(to, 0o755)?;
         let mut copied = Vec::with_capacity(self.entries.len());
@@ -206,7 +208,8 @@ fn read_node(source: &Path, path: &Path, bytes: &mut u64) -> Result<Option<Node>
     if !metadata.is_file() {
         return Ok(None);
     }
-    // Checked before it is read: nobody wants to wait for the hash of a database dump to learn this.
+    // Checked before it is read: nobody wants to wait for the hash of a database dump to learn
+    // this.
     if bytes.saturating_add(metadata.len()) > RELEASE_BYTES_MAX {
         let max_bytes = RELEASE_BYTES_MAX;
         return Err(ReleaseError::TooLarge {
@@ -223,8 +226,9 @@ fn read_node(source: &Path, path: &Path, bytes: &mut u64) -> Result<Option<Node>
     }))
 }
 
-/// Whether a link at `link` (relative to the code base) leads to a place inside: relative, and with `..` only at
-/// its start and not further up than the code base. `..` after a name could leave by way of another link.
+/// Whether a link at `link` (relative to the code base) leads to a place inside: relative, and with
+/// `..` only at its start and not further up than the code base. `..` after a name could leave by
+/// way of another link.
 fn stays_inside(link: &Path, target: &Path) -> bool {
     let mut depth = link.components().count().saturating_sub(1);
     let mut named = false;

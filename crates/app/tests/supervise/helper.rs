@@ -153,7 +153,8 @@ pub fn main() {
     }
 }
 
-/// A web app: `/env` tells its environment, `/break` makes its health check fail, `/repair` undoes it.
+/// A web app: `/env` tells its environment, `/break` makes its health check fail, `/repair` undoes
+/// it.
 fn serve() {
     let port: u16 = std::env::var("PORT").unwrap().parse().unwrap();
     let listener = TcpListener::bind((std::env::var("HOST").unwrap().as_str(), port)).unwrap();
