@@ -98,56 +98,60 @@ fn file_path(run_dir: &Path) -> PathBuf {
     run_dir.join("instances.json")
 }
 
-/// Ends everything a predecessor left running: SIGTERM, [`LEFTOVER_GRACE`], SIGKILL. Blocks up to
-/// the grace plus [`KILL_WAIT`]; returns at once when there is nothing.
+/// Ends every instance that a supervisor with this `run_dir` left running when it was killed: SIGTERM,
+/// [`LEFTOVER_GRACE`], SIGKILL. Returns how many processes it found. Blocks up to the grace plus
+/// [`KILL_WAIT`], and not at all when there is nothing. Never call it while that supervisor runs;
+/// [`Supervisor::start`](crate::Supervisor::start) does it by itself.
 ///
 /// A process is signalled only when pid, start time and user are those that were written down, in
 /// this boot. Children whose parent is gone are recognised by the instance's `TMPDIR`.
-pub(crate) fn end_leftovers(run_dir: &Path, telemetry: &Telemetry) {
+pub fn end_leftovers(run_dir: &Path, telemetry: &Telemetry) -> usize {
     let path = file_path(run_dir);
     let records = match read(&path) {
         Ok(records) => records,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return 0,
         Err(error) => {
             tracing::warn!(
                 path = %path.display(), %error,
                 "cannot read what a predecessor left running; look for strays with `ps`"
             );
-            return;
+            return 0;
         }
     };
-    let signal_all = |signal: Signal| -> Vec<(Record, Vec<u32>)> {
-        let mut found = Vec::new();
-        for record in &records {
-            let pids = survivors(record);
-            for &pid in &pids {
-                if let Err(error) = process::signal_process(pid, signal) {
-                    tracing::warn!(pid, instance = record.instance, %error, "cannot end leftover");
-                }
-            }
-            if !pids.is_empty() {
-                found.push((record.clone(), pids));
-            }
-        }
-        found
-    };
-    let found = signal_all(Signal::SIGTERM);
+    let found = signal_all(&records, Signal::SIGTERM);
     let is_gone = || records.iter().all(|record| survivors(record).is_empty());
     let mut killed = Vec::new();
     if !found.is_empty() && !wait_until(LEFTOVER_GRACE, is_gone) {
-        killed = signal_all(Signal::SIGKILL);
-        wait_until(KILL_WAIT, is_gone);
+        // Until nothing is found: what forks may have a child that the last look did not see.
+        wait_until(KILL_WAIT, || {
+            let now = signal_all(&records, Signal::SIGKILL);
+            killed.extend(now.iter().map(|(_, pid)| *pid));
+            now.is_empty()
+        });
     }
-    for (record, pids) in found {
-        let killed = killed.iter().any(|(other, _)| *other == record);
-        for pid in pids {
-            telemetry.emit(&LeftoverEnded {
-                instance: &record.instance,
-                pid,
-                killed,
-            });
+    for (record, pid) in &found {
+        let (instance, pid) = (record.instance.as_str(), *pid);
+        telemetry.emit(&LeftoverEnded {
+            instance,
+            pid,
+            killed: killed.contains(&pid),
+        });
+    }
+    found.len()
+}
+
+/// Signals every survivor, and returns them.
+fn signal_all(records: &[Record], signal: Signal) -> Vec<(&Record, u32)> {
+    let mut found = Vec::new();
+    for record in records {
+        for pid in survivors(record) {
+            if let Err(error) = process::signal_process(pid, signal) {
+                tracing::warn!(pid, instance = record.instance, %error, "cannot end leftover");
+            }
+            found.push((record, pid));
         }
     }
+    found
 }
 
 fn read(path: &Path) -> io::Result<Vec<Record>> {

@@ -31,6 +31,7 @@ mod user;
 pub use access::first_closed_folder;
 pub use command::CommandLine;
 pub use error::{AppError, ProcfileError, ReleaseError};
+pub use leftover::end_leftovers;
 pub use options::{AppKind, AppOptions, Options};
 pub use procfile::{Process, Procfile};
 pub use release::{Release, ReleaseId, Releases};
