@@ -10,7 +10,7 @@ use trilith_http::{
 use trilith_web::{AppTrace, RouteId, TRY_ANOTHER};
 
 use crate::limits::{QUEUE_POLL_MAX, QUEUE_POLL_MIN, RETRIES_MAX};
-use crate::pool::{ServerPool, Waiting};
+use crate::pool::{ServerPool, WaitFor, Waiting};
 use crate::record::Termination;
 use crate::view::View;
 use crate::worker::{Ejected, Journey, Worker};
@@ -88,7 +88,7 @@ impl Worker {
         let mut tries_this_round = 0;
         let mut tries_sent = 0;
         let mut last_failure = Termination::Complete;
-        let mut queue = QueuePlace::default();
+        let mut queue = QueuePlace::new(pool);
         loop {
             let mut retry = Retry::none();
             let may_try = tries_this_round <= retries_max;
@@ -143,14 +143,18 @@ impl Worker {
                             return Answer::Error(StatusCode::SERVICE_UNAVAILABLE);
                         }
                         counters.queued.inc();
-                        // What was reported before we were in the queue did not wake us: look again
+                        // Room that came before we were in the queue was not told to us: look again
                         // before waiting, unless everything has just been tried.
                         if why == NoPick::Full {
                             now = Instant::now();
                             continue;
                         }
                     }
-                    if !queue.wait(self.jitter()).await {
+                    let wanted = match why {
+                        NoPick::Full => WaitFor::Room,
+                        NoPick::AllTried => WaitFor::News,
+                    };
+                    if !queue.wait(pool, wanted, self.jitter()).await {
                         queue.leave(&mut journey.trip.queued);
                         counters.queue_timeouts.inc();
                         journey.trip.termination = match last_failure {
@@ -310,21 +314,32 @@ impl Drop for Retry<'_> {
     fn drop(&mut self) {
         if let Some((pool, permit)) = self.0.take() {
             pool.members.end_retry(permit);
-            pool.queue.wake_one();
+            pool.queue.tell_room();
         }
     }
 }
 
 /// A request's place in the queue of its pool, once it has to wait.
-#[derive(Default)]
 struct QueuePlace {
     waiting: Option<Waiting>,
     since: Option<Instant>,
     deadline: Option<Instant>,
     polls: u32,
+    /// [`crate::pool::Queue::news_count`] when it last looked for a server.
+    news_seen: u64,
 }
 
 impl QueuePlace {
+    fn new(pool: &ServerPool) -> Self {
+        Self {
+            waiting: None,
+            since: None,
+            deadline: None,
+            polls: 0,
+            news_seen: pool.queue.news_count(),
+        }
+    }
+
     fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
@@ -339,7 +354,7 @@ impl QueuePlace {
     }
 
     /// Waits for news, or until it is worth looking without; false once the deadline has passed.
-    async fn wait(&mut self, jitter: f64) -> bool {
+    async fn wait(&mut self, pool: &ServerPool, wanted: WaitFor, jitter: f64) -> bool {
         let (Some(waiting), Some(deadline)) = (&self.waiting, self.deadline) else {
             return false;
         };
@@ -352,7 +367,8 @@ impl QueuePlace {
             .min(QUEUE_POLL_MAX)
             .mul_f64(0.75 + 0.25 * jitter);
         self.polls += 1;
-        waiting.wait(poll.min(left)).await;
+        waiting.wait(wanted, self.news_seen, poll.min(left)).await;
+        self.news_seen = pool.queue.news_count();
         true
     }
 

@@ -93,11 +93,11 @@ async fn watch_server(mut watched: Watched) {
         let good = result.outcome.is_ok();
         if let Some(change) = machine.observe(good, suspected) {
             state.set_health(change.to, watched.shared.millis(Instant::now()));
-            pool.queue.wake_all();
+            pool.queue.tell_news();
             watched.report(backend, change, &result);
         } else if machine.is_steadily_good() && state.readmit(watched.shared.millis(Instant::now()))
         {
-            pool.queue.wake_all();
+            pool.queue.tell_news();
             watched.telemetry.emit(&ServerReadmitted {
                 pool: pool.id.name(),
                 server: &backend.name,
@@ -105,7 +105,14 @@ async fn watch_server(mut watched: Watched) {
             });
         }
         backend.probe.set_last(result);
-        let next = machine.next_check_in(watched.random.random());
+        let mut next = machine.next_check_in(watched.random.random());
+        if state
+            .ejected_until(watched.shared.millis(Instant::now()))
+            .is_some()
+        {
+            // It may be readmitted soon.
+            next = next.min(spec.policy.fast_interval);
+        }
         sleep(CHECK_GAP_MIN.min(next)).await;
         // Over either way: the time has come, or a request has failed.
         let _ = timeout(

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -94,7 +94,7 @@ impl ServerPool {
     /// A request that was given to `server` is over.
     pub fn end(&self, server: usize) {
         self.members.end(server);
-        self.queue.wake_one();
+        self.queue.tell_room();
     }
 }
 
@@ -145,7 +145,20 @@ impl Probe {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiting: AtomicU32,
-    wake: Notify,
+    /// One server has room for one more.
+    room: Notify,
+    /// How often there was news of servers.
+    news_count: AtomicU64,
+    news: Notify,
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    /// All usable servers have enough to do, or there are enough retries under way.
+    Room,
+    /// It has failed on every server that may be asked: room on one of them would not help.
+    News,
 }
 
 impl Queue {
@@ -164,17 +177,22 @@ impl Queue {
         })
     }
 
-    /// One server has room for one more request.
-    pub fn wake_one(&self) {
+    /// One server has room for one more request, or one retry is over.
+    pub fn tell_room(&self) {
         // The usual case costs one load of a cache line that nobody writes.
         if self.waiting() > 0 {
-            self.wake.notify_one();
+            self.room.notify_one();
         }
     }
 
-    /// Something changed that may let all of them go on.
-    pub fn wake_all(&self) {
-        self.wake.notify_waiters();
+    /// A server came, went, or is used again.
+    pub fn tell_news(&self) {
+        self.news_count.fetch_add(1, Ordering::Release);
+        self.news.notify_waiters();
+    }
+
+    pub fn news_count(&self) -> u64 {
+        self.news_count.load(Ordering::Acquire)
     }
 }
 
@@ -185,9 +203,26 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Until woken, or `at_most` has passed.
-    pub async fn wait(&self, at_most: Duration) {
-        let _ = tokio::time::timeout(at_most, self.queue.wake.notified()).await;
+    /// Until there is what it waits for, or `at_most` has passed. `seen` is the
+    /// [`Queue::news_count`] that the request knows already.
+    pub async fn wait(&self, wanted: WaitFor, seen: u64, at_most: Duration) {
+        let queue = &self.queue;
+        let mut news = std::pin::pin!(queue.news.notified());
+        // From here on no news is missed; what came before shows in the count.
+        news.as_mut().enable();
+        if queue.news_count() != seen {
+            return;
+        }
+        let waited = async {
+            match wanted {
+                WaitFor::News => news.await,
+                WaitFor::Room => tokio::select! {
+                    () = news => {}
+                    () = queue.room.notified() => {}
+                },
+            }
+        };
+        let _ = tokio::time::timeout(at_most, waited).await;
     }
 }
 

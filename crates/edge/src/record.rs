@@ -145,7 +145,16 @@ pub(crate) struct Trip {
 }
 
 impl Record {
-    pub(crate) fn access<'a>(&'a self, outcome: &Outcome) -> AccessRecord<'a> {
+    /// The status that the client got: of a response that broke off before a byte of it was written,
+    /// the engine has made an error.
+    pub(crate) fn status_told(&self, outcome: &Outcome) -> StatusCode {
+        match outcome.end {
+            End::UpstreamFailed(_) if outcome.first_byte.is_none() => StatusCode::BAD_GATEWAY,
+            _ => self.status,
+        }
+    }
+
+    pub(crate) fn access<'a>(&'a self, status: StatusCode, outcome: &Outcome) -> AccessRecord<'a> {
         let headers = &self.request.headers;
         let trip = &self.trip;
         let since =
@@ -167,7 +176,7 @@ impl Record {
                 .as_ref()
                 .unwrap_or(&self.request.target)
                 .as_str(),
-            status: self.status.as_u16(),
+            status: status.as_u16(),
             bytes_in: outcome.body_bytes_received,
             bytes_out: outcome.body_bytes_sent,
             pool: pool.map(|pool| pool.id.name()),

@@ -175,7 +175,7 @@ impl Edge {
         self.shared.generation.fetch_add(1, Ordering::Release);
         self.replaced.send_replace(());
         for pool in &previous.pools {
-            pool.queue.wake_all();
+            pool.queue.tell_news();
         }
         Ok(Replaced { needs_restart })
     }

@@ -154,9 +154,10 @@ impl Handler for Worker {
 
     fn finished(&self, record: Record, outcome: Outcome) {
         let took = outcome.finished.saturating_duration_since(outcome.started);
+        let status = record.status_told(&outcome);
         let counters = &record.view.counters;
-        counters.count(record.route, record.status.as_u16(), took);
-        self.access.write(&record.access(&outcome));
+        counters.count(record.route, status.as_u16(), took);
+        self.access.write(&record.access(status, &outcome));
     }
 
     fn rejected(&self, conn: &ConnInfo, status: StatusCode, _reason: &'static str) {
