@@ -206,9 +206,7 @@ mod tests {
         let Command::Demo(demo) = args.command else {
             panic!()
         };
-        assert!(
-            matches!(demo.command, Some(DemoCommand::Stop { dir }) if dir == PathBuf::from("/x"))
-        );
+        assert!(matches!(demo.command, Some(DemoCommand::Stop { dir }) if dir == "/x"));
     }
 
     #[test]

@@ -5,21 +5,31 @@ use std::path::{Path, PathBuf};
 
 use trilith_config::{Config, Diagnostics, Loaded};
 
-use crate::failure::{Failure, Outcome, USAGE};
+use crate::failure::{Failure, Outcome};
 use crate::terminal;
 
-/// A config that can be used. Warnings and errors go to stderr.
-pub fn load(path: &Path) -> Outcome<Config> {
+/// A config that can be used. Errors go to stderr, and with [`Warnings::Show`] warnings too.
+pub fn load(path: &Path, warnings: Warnings) -> Outcome<Config> {
     match parse(path)? {
         Ok(loaded) => {
-            show(&loaded.warnings);
+            if warnings == Warnings::Show {
+                show(&loaded.warnings);
+            }
             Ok(loaded.config)
         }
         Err(diagnostics) => {
             show(&diagnostics);
-            Err(Failure::silent(USAGE))
+            let next = format!("trilith check {}", path.display());
+            Err(Failure::usage(diagnostics.summary()).next(next))
         }
     }
+}
+
+/// What to do with warnings: a command that only reads need not repeat them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warnings {
+    Show,
+    Hide,
 }
 
 /// Reads and checks the file. The outer error is about reading it.

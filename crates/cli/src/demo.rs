@@ -15,7 +15,7 @@ use trilith_config::Config;
 
 use crate::args::DemoStart;
 use crate::commands::show_forever;
-use crate::config_file;
+use crate::config_file::{self, Warnings};
 use crate::failure::{Failure, Outcome, at};
 use crate::terminal;
 use place::Place;
@@ -153,7 +153,7 @@ fn write_config(place: &Place, plan: &Plan) -> Outcome<Config> {
     let temporary = path.with_extension("toml.new");
     std::fs::write(&temporary, plan.config_text()).map_err(at(&temporary))?;
     std::fs::rename(&temporary, &path).map_err(at(&path))?;
-    config_file::load(&path)
+    config_file::load(&path, Warnings::Show)
 }
 
 fn print_urls(plan: &Plan, place: &Place) {

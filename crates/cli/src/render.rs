@@ -12,18 +12,17 @@ use paint::{Paint, bad, faint, good, warn};
 /// The whole status; `colour` adds ANSI colours. No line ends in a space.
 pub fn status(status: &ClusterStatus, colour: bool) -> String {
     let mut text = heading(status);
-    for table in [
+    let tables = [
         servers(status),
         sites(status),
         instances(status),
         pools(status),
-    ] {
-        if let Some(table) = table {
+    ];
+    for table in tables.into_iter().flatten() {
+        text.push('\n');
+        for line in table.lines() {
+            text.push_str(line.trim_end());
             text.push('\n');
-            for line in table.lines() {
-                text.push_str(line.trim_end());
-                text.push('\n');
-            }
         }
     }
     text.push('\n');

@@ -48,10 +48,23 @@ pub struct InPlace {
 impl InPlace {
     pub fn show(&mut self, text: &str) {
         let mut out = io::stdout().lock();
-        // A block taller than the window would scroll, and "up" would not reach its start.
-        let rows = rustix::termios::tcgetwinsize(&out).map_or(24, |size| size.ws_row);
-        let visible = usize::from(rows).saturating_sub(1).max(1);
-        let text: String = text.split_inclusive('\n').take(visible).collect();
+        // A block taller than the window would scroll, and a line wider than it would wrap: "up" would
+        // not reach the start. Some pseudo-terminals do not know their size and say 0.
+        let size = rustix::termios::tcgetwinsize(&out).ok();
+        let known = |cells: u16| {
+            if cells == 0 {
+                usize::MAX
+            } else {
+                usize::from(cells)
+            }
+        };
+        let rows = size.map_or(usize::MAX, |size| known(size.ws_row)).max(2) - 1;
+        let columns = size.map_or(usize::MAX, |size| known(size.ws_col));
+        let text: String = text
+            .lines()
+            .take(rows)
+            .map(|line| cut(line, columns) + "\n")
+            .collect();
         let up = match self.lines {
             0 => String::new(),
             lines => format!("\x1b[{lines}A"),
@@ -67,6 +80,24 @@ impl InPlace {
         };
         let _ = out.write_all(block.as_bytes()).and_then(|()| out.flush());
     }
+}
+
+/// The first `columns` characters of a line; colours take no room.
+fn cut(line: &str, columns: usize) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut room = columns;
+    let mut in_sequence = false;
+    for c in line.chars() {
+        in_sequence |= c == '\x1b';
+        if in_sequence {
+            out.push(c);
+            in_sequence = !c.is_ascii_alphabetic();
+        } else if room > 0 {
+            out.push(c);
+            room -= 1;
+        }
+    }
+    out
 }
 
 /// Takes out `ESC [ ... m` and leaves the other sequences, which move the cursor.
@@ -90,6 +121,16 @@ fn strip_colours(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_cut_but_colours_are_kept() {
+        assert_eq!(
+            cut("\x1b[32mready\x1b[0m and more", 7),
+            "\x1b[32mready\x1b[0m a"
+        );
+        assert_eq!(cut("\x1b[32mready\x1b[0m", 3), "\x1b[32mrea\x1b[0m");
+        assert_eq!(cut("plain", usize::MAX), "plain");
+    }
 
     #[test]
     fn colours_go_and_movements_stay() {

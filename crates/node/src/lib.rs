@@ -4,7 +4,7 @@
 //! Invariants: only this crate knows roles and every service crate; no domain logic here; whatever ends the
 //!   start, what was started is stopped; PostgreSQL is the last to stop; a panic anywhere ends the process.
 //! Start reading at: [`run`], then `services.rs` (the order), `feed.rs`, `status.rs`.
-//! Tested by: `status/tests.rs`, `lower/tests.rs`, `pidfile/tests.rs`, `tests/` (a real server), `e2e`.
+//! Tested by: `status/tests.rs`, `lower/tests.rs`, `pidfile/tests.rs`, `e2e`.
 #![forbid(unsafe_code)]
 
 mod board;

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use trilith_config::keys;
 
 use crate::args::Init;
-use crate::config_file;
+use crate::config_file::{self, Warnings};
 use crate::failure::{Failure, Outcome, at};
 use crate::terminal;
 
@@ -40,7 +40,7 @@ fn template(args: &Init) -> Outcome {
 }
 
 fn secrets(args: &Init) -> Outcome {
-    let config = config_file::load(&args.config)?;
+    let config = config_file::load(&args.config, Warnings::Show)?;
     let made = trilith_node::secrets::create(&config).map_err(Failure::failed)?;
     let dir = config.cluster.secrets.display();
     if made.is_empty() {

@@ -3,7 +3,7 @@
 use trilith_node::{LogFormat, LogOptions};
 
 use crate::args::{self, Run};
-use crate::config_file;
+use crate::config_file::{self, Warnings};
 use crate::failure::{Failure, Outcome};
 use crate::terminal;
 
@@ -21,7 +21,7 @@ pub fn run(args: Run) -> Outcome {
         colour: terminal::stderr_colour(),
     };
     trilith_node::init_logging(&log).map_err(Failure::usage)?;
-    let config = config_file::load(&args.config)?;
+    let config = config_file::load(&args.config, Warnings::Show)?;
     trilith_node::run_blocking(config, &args.server).map_err(|error| {
         let usage = error.is_usage();
         let next = error.next_command(&args.config);

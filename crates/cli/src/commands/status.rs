@@ -9,7 +9,7 @@ use trilith_config::Config;
 use trilith_monitor::api::{ClusterStatus, SCHEMA};
 
 use crate::args::{DEFAULT_CONFIG, DEFAULT_DEMO_DIR, Status};
-use crate::config_file;
+use crate::config_file::{self, Warnings};
 use crate::demo::CONFIG_FILE;
 use crate::failure::{Failure, Outcome, UNHEALTHY};
 use crate::http;
@@ -20,7 +20,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 
 pub fn run(args: &Status) -> Outcome {
     let path = config_path(args)?;
-    let config = config_file::load(&path)?;
+    let config = config_file::load(&path, Warnings::Hide)?;
     if args.watch {
         show_forever(&config, args.json, || false);
         return Ok(());

@@ -116,36 +116,16 @@ impl Line {
     }
 }
 
-/// What a server is doing, in a few words.
+/// What a server is doing, in a few words: the first thing it waits for.
 fn activity(status: &ServerStatus) -> String {
     if status.state == ServerState::Ready {
         return "ready".to_owned();
     }
-    let mut parts = Vec::new();
-    if let Some(postgres) = &status.postgres
-        && postgres.phase != "running"
-    {
-        parts.push(format!("database: {}", postgres.detail));
-    }
-    if let Some(reason) = &status.reason {
-        parts.push(reason.clone());
-    }
-    if !status.instances.is_empty() {
-        let live = status
-            .instances
-            .iter()
-            .filter(|i| i.state == "live")
-            .count();
-        parts.push(format!(
-            "{live} of {} app instances live",
-            status.instances.len()
-        ));
-    }
-    if parts.is_empty() {
-        status.state.as_str().to_owned()
-    } else {
-        parts.join(", ")
-    }
+    let first = status
+        .reason
+        .as_deref()
+        .and_then(|reason| reason.split("; ").next());
+    first.unwrap_or(status.state.as_str()).to_owned()
 }
 
 /// All servers are ready: does the site answer where its users are, with all servers in rotation?
@@ -206,6 +186,8 @@ mod tests {
             ServerStatus::down("one", "127.0.1.1", Vec::new(), "no floating address".into());
         status.state = ServerState::Starting;
         assert_eq!(activity(&status), "no floating address");
+        status.reason = Some("database: starting; no live instance of web".into());
+        assert_eq!(activity(&status), "database: starting");
         status.reason = None;
         assert_eq!(activity(&status), "starting");
         status.state = ServerState::Ready;

@@ -1,1 +1,208 @@
+use std::path::Path;
 
+use trilith_monitor::api::{DatabaseServer, InstanceStatus};
+
+use super::*;
+
+const THREE: &str = r#"
+    [cluster]
+    name = "foobar"
+    vip = "10.0.0.100/24"
+    [[server]]
+    name = "one"
+    address = "10.0.0.1"
+    [[server]]
+    name = "two"
+    address = "10.0.0.2"
+    [[server]]
+    name = "three"
+    address = "10.0.0.3"
+    [[site]]
+    host = "www.foobar.com"
+    tls = "internal"
+    [[site.route]]
+    path = "/*"
+    app = "web"
+    [app.web]
+    run = "./bin/server"
+    [database]
+"#;
+
+fn config(text: &str) -> Config {
+    let loaded = Config::parse("trilith.toml", text, Path::new("/etc/trilith"));
+    loaded
+        .unwrap_or_else(|d| panic!("{}", d.render(false)))
+        .config
+}
+
+/// Every server ready, two instances of `web` on each web server.
+fn all_ready(config: &Config) -> Vec<ServerStatus> {
+    let ready = |server: &Server| {
+        let roles: Vec<String> = server.roles.iter().map(|r| r.to_string()).collect();
+        let mut status = ServerStatus::down(
+            server.name.as_str(),
+            &server.address.to_string(),
+            roles,
+            String::new(),
+        );
+        status.state = ServerState::Ready;
+        if status.has_role("web") {
+            status.instances = ["web.1", "web.2"]
+                .map(|name| instance(name, "live"))
+                .to_vec();
+        }
+        status
+    };
+    config.servers.iter().map(ready).collect()
+}
+
+fn instance(name: &str, state: &str) -> InstanceStatus {
+    InstanceStatus {
+        name: name.into(),
+        app: "web".into(),
+        state: state.into(),
+        since_unix_ms: 0,
+        release: String::new(),
+        pid: None,
+        address: None,
+        restarts: 0,
+        last_failure: None,
+    }
+}
+
+fn reasons(config: &Config, servers: &[ServerStatus]) -> String {
+    let survival = survival(config, servers);
+    assert_eq!(survival.yes, survival.reasons.is_empty());
+    survival.reasons.join("; ")
+}
+
+#[test]
+fn what_cannot_move_yet_is_admitted() {
+    let config = config(THREE);
+    assert_eq!(
+        reasons(&config, &all_ready(&config)),
+        "the floating address stays on one; the database primary stays on one"
+    );
+}
+
+#[test]
+fn without_floating_address_and_database_it_survives() {
+    let text = THREE
+        .replace("vip = \"10.0.0.100/24\"", "")
+        .replace("[database]", "");
+    let config = config(&text);
+    assert_eq!(reasons(&config, &all_ready(&config)), "");
+}
+
+#[test]
+fn a_server_that_is_down_is_a_reason() {
+    let text = THREE
+        .replace("vip = \"10.0.0.100/24\"", "")
+        .replace("[database]", "");
+    let config = config(&text);
+    let mut servers = all_ready(&config);
+    servers[1].state = ServerState::Down;
+    assert_eq!(reasons(&config, &servers), "two is down");
+    servers[2].instances = vec![instance("web.1", "backoff")];
+    assert_eq!(
+        reasons(&config, &servers),
+        "two is down; the app web is live on one only"
+    );
+}
+
+#[test]
+fn a_single_server_cannot_survive() {
+    let text = "[[server]]\nname = \"one\"\naddress = \"10.0.0.1\"\n";
+    let config = config(text);
+    assert_eq!(
+        reasons(&config, &all_ready(&config)),
+        "there is no server but one"
+    );
+}
+
+#[test]
+fn the_classic_drawing_names_its_single_points() {
+    let mut text = THREE
+        .replace("vip = \"10.0.0.100/24\"", "")
+        .replace("[database]", "");
+    text = text.replace("\"10.0.0.1\"", "\"10.0.0.1\"\nroles = [\"edge\"]");
+    text = text.replace("\"10.0.0.2\"", "\"10.0.0.2\"\nroles = [\"web\", \"db\"]");
+    text = text.replace("\"10.0.0.3\"", "\"10.0.0.3\"\nroles = [\"web\", \"db\"]");
+    let config = config(&text);
+    assert_eq!(
+        reasons(&config, &all_ready(&config)),
+        "one is the only edge"
+    );
+}
+
+#[test]
+fn a_site_is_as_healthy_as_what_it_needs() {
+    let config = config(THREE);
+    let mut servers = all_ready(&config);
+    let site = |servers: &[ServerStatus]| site_status(&config, &config.sites[0], servers);
+    let status = site(&servers);
+    assert_eq!(status.state, SiteState::Healthy);
+    assert_eq!(status.urls, ["https://www.foobar.com/"]);
+    assert_eq!(
+        (
+            status.apps[0].instances_live,
+            status.apps[0].instances_wanted
+        ),
+        (6, 6)
+    );
+
+    servers[0].instances[0].state = "starting".into();
+    assert_eq!(site(&servers).state, SiteState::Degraded);
+    servers[2].state = ServerState::Down;
+    assert_eq!(
+        site(&servers).apps[0].servers_live,
+        2,
+        "what runs on a lost server counts for nothing"
+    );
+    for server in &mut servers {
+        server.instances.clear();
+    }
+    assert_eq!(site(&servers).state, SiteState::Down);
+}
+
+#[test]
+fn ports_that_browsers_need_are_in_the_urls() {
+    let ports = "\n[ports]\nhttp = 8080\nhttps = 8443\n";
+    let text = format!("{THREE}{ports}").replace(
+        "tls = \"internal\"",
+        "tls = \"internal\"\nhttps_redirect = false",
+    );
+    let config = config(&text);
+    assert_eq!(
+        site_urls(&config, &config.sites[0]),
+        [
+            "https://www.foobar.com:8443/",
+            "http://www.foobar.com:8080/"
+        ]
+    );
+}
+
+#[test]
+fn the_view_of_the_asked_server_counts() {
+    let config = config(THREE);
+    let mut servers = all_ready(&config);
+    let database = |server: &str, role: &str| DatabaseServer {
+        server: server.into(),
+        reachable: true,
+        role: Some(role.into()),
+        lsn: None,
+        lag_bytes: None,
+        error: None,
+    };
+    servers[1].database_view = vec![database("one", "primary"), database("two", "replica")];
+    let status = cluster_status(&config, "three", servers.clone(), 0);
+    assert_eq!(status.database.unwrap().primary.as_deref(), Some("one"));
+    servers[2].database_view = vec![database("two", "primary")];
+    let status = cluster_status(&config, "three", servers, 0);
+    assert_eq!(status.database.unwrap().primary.as_deref(), Some("two"));
+    let floating = status.floating_address.unwrap();
+    assert_eq!(
+        (floating.address.as_str(), floating.holder.as_str()),
+        ("10.0.0.100", "one")
+    );
+}
