@@ -120,14 +120,23 @@ fn sql_text(error: &tokio_postgres::Error) -> String {
         return format!("{} ({})", db.message(), db.code().code());
     }
     let mut text = error.to_string();
+    if text == "error connecting to server" {
+        // What follows says as much, and this may have to fit a table.
+        text.clear();
+    }
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         let inner_text = inner.to_string();
         if !text.contains(&inner_text) {
-            text.push_str(": ");
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
             text.push_str(&inner_text);
         }
         source = inner.source();
+    }
+    if text.is_empty() {
+        return error.to_string();
     }
     text
 }

@@ -12,8 +12,11 @@ use crate::binaries::Binaries;
 use crate::conf::{CONF_FILE, INCLUDE_LINE, PASS_FILE, pg_hba, pgpass, trilith_conf};
 use crate::error::{Error, FileContext};
 use crate::event::{DataSetAside, PostgresReady, PostgresStopped};
-use crate::files::{move_aside, sibling, sync_parent};
-use crate::limits::{PEER_TIMEOUT, RELOAD_TIMEOUT, SETUP_TIMEOUT, START_POLL_INTERVAL};
+use crate::files::{move_aside, sibling, sync_file_system, sync_parent};
+use crate::inspect::{StartState, start_state};
+use crate::limits::{
+    NOT_READY_INTERVAL, PEER_TIMEOUT, RELOAD_TIMEOUT, SETUP_TIMEOUT, START_POLL_INTERVAL,
+};
 use crate::logfile;
 use crate::options::{MAINTENANCE_DATABASE, Role};
 use crate::plan::Step;
@@ -38,7 +41,7 @@ impl Manager {
                 self.set_phase(Phase::Initialising);
                 let target = self.make_unfinished().await?;
                 self.programs(binaries).initdb(&target).await?;
-                self.write_config(&target).map(|_| ())
+                self.finish_unfinished(target).await
             }
             Step::BaseBackup { .. } => {
                 self.set_phase(Phase::BaseBackup { percent: None });
@@ -50,7 +53,7 @@ impl Manager {
                 self.programs(binaries)
                     .base_backup(&target, on_percent)
                     .await?;
-                self.write_config(&target).map(|_| ())
+                self.finish_unfinished(target).await
             }
             Step::MoveAside { why } => {
                 let seconds = SystemClock.since_epoch().as_secs();
@@ -100,6 +103,14 @@ impl Manager {
         let path = unfinished(&self.options.data_dir);
         self.owner.make_private_folder(&path)?;
         Ok(path)
+    }
+
+    /// What a program has filled becomes ours, and durable.
+    async fn finish_unfinished(&self, target: PathBuf) -> Result<(), Error> {
+        self.write_config(&target)?;
+        let syncing = spawn_blocking(move || sync_file_system(&target));
+        // It can only fail to be joined when the runtime shuts down.
+        syncing.await.unwrap_or(Ok(()))
     }
 
     /// The finished copy becomes the data directory.
@@ -190,7 +201,7 @@ impl Manager {
         self.publish(|status| status.pid = Some(pid));
         let ended = postmaster.ended();
         let how = tokio::select! {
-            connected = self.connect_when_ready() => {
+            connected = self.connect_when_ready(pid) => {
                 self.session = Some(connected?);
                 return Ok(());
             }
@@ -199,21 +210,31 @@ impl Manager {
         Err(self.ended_while_starting(how))
     }
 
-    async fn connect_when_ready(&self) -> Result<Session, Error> {
+    async fn connect_when_ready(&self, pid: u32) -> Result<Session, Error> {
         loop {
-            match self.connect().await {
-                Ok(session) => return Ok(session),
-                Err(Error::Sql { source, .. }) if source.is_not_ready() => {
-                    let why = source.0.as_db_error().map(|error| error.message());
-                    let why = why.unwrap_or_default().to_owned();
-                    self.set_phase(Phase::Starting { why });
+            // PostgreSQL writes down how far it is. Asking it by connecting would fill its log.
+            match start_state(&self.options.data_dir, pid) {
+                StartState::Ready => match self.connect().await {
+                    Ok(session) => return Ok(session),
+                    // It was ready a moment ago, and has crashed or is stopping.
+                    Err(Error::Timeout { .. }) => sleep(NOT_READY_INTERVAL).await,
+                    Err(Error::Sql { source, .. })
+                        if source.is_not_ready() || source.0.code().is_none() =>
+                    {
+                        self.set_phase(Phase::Starting {
+                            why: source.to_string(),
+                        });
+                        sleep(NOT_READY_INTERVAL).await;
+                    }
+                    Err(error) => return Err(error),
+                },
+                StartState::NotReady(why) => {
+                    self.set_phase(Phase::Starting {
+                        why: why.to_owned(),
+                    });
+                    sleep(START_POLL_INTERVAL).await;
                 }
-                // No socket yet, or nobody behind it.
-                Err(Error::Sql { source, .. }) if source.0.code().is_none() => {}
-                Err(Error::Timeout { .. }) => {}
-                Err(error) => return Err(error),
             }
-            sleep(START_POLL_INTERVAL).await;
         }
     }
 

@@ -137,6 +137,30 @@ fn parse_postmaster_pid(text: &str) -> Option<Running> {
     })
 }
 
+/// How far a postmaster is that was just started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StartState {
+    /// It takes connections.
+    Ready,
+    NotReady(&'static str),
+}
+
+/// What the postmaster `pid` of `data_dir` says about itself, in the last line of `postmaster.pid`
+/// (`pidfile.h`). A file that a dead one left says nothing.
+pub(crate) fn start_state(data_dir: &Path, pid: u32) -> StartState {
+    let text = fs::read_to_string(data_dir.join("postmaster.pid")).unwrap_or_default();
+    if parse_postmaster_pid(&text).is_none_or(|running| running.pid != pid) {
+        return StartState::NotReady("");
+    }
+    match text.lines().nth(7).map(str::trim) {
+        Some("ready") => StartState::Ready,
+        Some("starting") => StartState::NotReady("it is starting up, or recovering"),
+        Some("standby") => StartState::NotReady("its copy is not consistent yet"),
+        Some("stopping") => StartState::NotReady("it is shutting down"),
+        _ => StartState::NotReady(""),
+    }
+}
+
 /// Whether the program is `postgres` and works in `data_dir`.
 fn is_postgres_in(pid: u32, data_dir: &Path) -> bool {
     let process = PathBuf::from(format!("/proc/{pid}"));

@@ -54,8 +54,10 @@ pub const REPLICATION_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 pub const NOT_STREAMING_CHECKS: u32 = 2;
 /// The primary must give the same answer this many times before a replica is copied anew.
 pub const REJOIN_CHECKS: u32 = 2;
-/// Between two tries to connect while PostgreSQL starts.
-pub const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Between two looks at how far a PostgreSQL is that starts, or at anything else that ends soon.
+pub const START_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Between two tries to connect to one that says it is ready and is not.
+pub const NOT_READY_INTERVAL: Duration = Duration::from_millis(200);
 /// For an address that something else is just giving up.
 pub const ADDRESS_FREE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Processes of a dead postmaster end by themselves within this, if they are not busy.

@@ -215,6 +215,7 @@ async fn prepare_table(session: &Session) -> Result<(), Error> {
     session
         .batch_execute(
             "begin;
+             set local client_min_messages = warning;
              select pg_advisory_xact_lock(hashtextextended('trilith.done', 7202));
              create schema if not exists trilith;
              create table if not exists trilith.done (

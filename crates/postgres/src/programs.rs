@@ -31,7 +31,7 @@ pub(crate) struct Programs<'a> {
 }
 
 impl Programs<'_> {
-    /// Makes a new database in the empty folder `target`.
+    /// Makes a new database in the empty folder `target`. Not durable yet.
     pub async fn initdb(&self, target: &Path) -> Result<(), Error> {
         let password = TemporaryFile::write(
             self.owner,
@@ -46,6 +46,7 @@ impl Programs<'_> {
                 "--encoding=UTF8",
                 "--data-checksums",
                 "--no-instructions",
+                "--no-sync",
                 "--locale",
                 locale,
                 "--pwfile",
@@ -69,8 +70,8 @@ impl Programs<'_> {
         }
     }
 
-    /// Copies the primary into the empty folder `target`, the WAL written meanwhile included.
-    /// `on_percent` hears how far it is.
+    /// Copies the primary into the empty folder `target`, the WAL written meanwhile included. Not
+    /// durable yet. `on_percent` hears how far it is.
     pub async fn base_backup(
         &self,
         target: &Path,
@@ -93,6 +94,7 @@ impl Programs<'_> {
             "--checkpoint=fast",
             "--progress",
             "--no-password",
+            "--no-sync",
         ]
         .map(OsString::from)
         .into();

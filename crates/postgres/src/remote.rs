@@ -49,10 +49,10 @@ impl Session {
         timeout: Duration,
     ) -> Result<Self, Error> {
         let mut config = base_config(ADMIN_ROLE, password, database);
-        config
-            .host_path(socket_folder)
-            .port(port)
-            .options("-c synchronous_commit=local -c statement_timeout=0 -c lock_timeout=0");
+        config.host_path(socket_folder).port(port).options(
+            "-c synchronous_commit=local -c statement_timeout=0 -c lock_timeout=0 \
+                 -c client_min_messages=warning",
+        );
         Self::connect(&config, timeout).await
     }
 }

@@ -72,3 +72,29 @@ fn processes_have_parents_and_start_times() {
     assert!(start_time(ours).unwrap() > 0);
     assert_eq!(start_time(u32::MAX), None);
 }
+
+#[test]
+fn how_far_it_is() {
+    let folder = data();
+    let not_ready = |why| StartState::NotReady(why);
+    assert_eq!(start_state(folder.path(), 4242), not_ready(""));
+    let head = "4242\n/srv/one/postgres\n1700000000\n5433\n/srv/one/run/pg\n10.0.0.1\n 12 34\n";
+    for (line, expected) in [
+        ("", not_ready("")),
+        ("starting\n", not_ready("it is starting up, or recovering")),
+        ("standby \n", not_ready("its copy is not consistent yet")),
+        ("ready   \n", StartState::Ready),
+    ] {
+        fs::write(
+            folder.path().join("postmaster.pid"),
+            format!("{head}{line}"),
+        )
+        .unwrap();
+        assert_eq!(start_state(folder.path(), 4242), expected);
+        assert_eq!(
+            start_state(folder.path(), 4243),
+            not_ready(""),
+            "left by a dead one"
+        );
+    }
+}
