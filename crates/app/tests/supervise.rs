@@ -134,10 +134,11 @@ async fn a_crash_loop_backs_off_and_shows() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_ignores_sigterm_is_killed_after_its_grace() {
     let world = World::new();
-    let mut app = world.worker("trap '' TERM; sleep 60 & while :; do sleep 1; done");
+    let mut app = world.worker("trap '' TERM; sleep 60 & echo ready; while :; do sleep 1; done");
     app.stop_grace = Duration::from_millis(300);
     let supervisor = world.start(world.options(vec![app])).await;
     let status = world.wait(&supervisor, |all| live(&all[0])).await;
+    wait_until(|| world.log("worker").contains("stdout ready")).await;
     let pid = status[0].pid.unwrap();
     let watch = supervisor.status();
     supervisor.stop(async {}).await;
@@ -154,11 +155,7 @@ async fn grandchildren_end_with_the_app() {
     let supervisor = world.start(world.options(vec![app])).await;
     let status = world.wait(&supervisor, |all| live(&all[0])).await;
     let first = status[0].pid.unwrap();
-    assert!(
-        helper::members(first).len() >= 4,
-        "{:?}",
-        helper::members(first)
-    );
+    wait_until(|| helper::members(first).len() >= 4).await;
     // The first process dies alone: its group goes with it.
     kill_9(first);
     let status = world
@@ -178,11 +175,12 @@ async fn the_whole_group_may_use_the_grace() {
     let done = world.dir("done");
     // The shell ends with SIGTERM at once; the app it started takes its time.
     let app = world.worker(&format!(
-        "sh -c 'trap \"sleep 0.5; touch {}; exit 0\" TERM; while :; do sleep 0.1; done' & wait",
+        "sh -c 'trap \"sleep 0.5; touch {}; exit 0\" TERM; echo ready; while :; do sleep 0.1; done' & wait",
         done.display()
     ));
     let supervisor = world.start(world.options(vec![app])).await;
     world.wait(&supervisor, |all| live(&all[0])).await;
+    wait_until(|| world.log("worker").contains("stdout ready")).await;
     supervisor.stop(async {}).await;
     assert!(done.exists());
 }
