@@ -175,7 +175,8 @@ async fn the_whole_group_may_use_the_grace() {
     let done = world.dir("done");
     // The shell ends with SIGTERM at once; the app it started takes its time.
     let app = world.worker(&format!(
-        "sh -c 'trap \"sleep 0.5; touch {}; exit 0\" TERM; echo ready; while :; do sleep 0.1; done' & wait",
+        "sh -c 'trap \"sleep 0.5; touch {}; exit 0\" TERM; echo ready; \
+         while :; do sleep 0.1; done' & wait",
         done.display()
     ));
     let supervisor = world.start(world.options(vec![app])).await;
