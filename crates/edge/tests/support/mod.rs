@@ -23,6 +23,7 @@ use trilith_web::Web;
 
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use client::{Reply, connect, connect_from, exchange, get, get_from, post, read_reply};
+#[allow(unused_imports, reason = "each test file uses its part")]
 pub use stub::{Behaviour, Stub};
 
 pub const HOST: &str = "www.foobar.com";
@@ -33,6 +34,7 @@ pub struct Lab {
     pub running: Running,
     pub telemetry: Telemetry,
     pub address: SocketAddr,
+    options: Options,
     workers: Workers,
     drain: DrainTrigger,
 }
@@ -54,7 +56,7 @@ impl Lab {
             });
         }
         let telemetry = Telemetry::new("one");
-        let edge = Edge::new(options, web, telemetry.clone(), access_log).unwrap();
+        let edge = Edge::new(options.clone(), web, telemetry.clone(), access_log).unwrap();
         let workers = Workers::start(3, "lab").unwrap();
         let (drain, drained) = drain_pair();
         let running = edge.serve(&workers, drained).unwrap();
@@ -63,13 +65,15 @@ impl Lab {
             address: running.listeners()[0].address,
             running,
             telemetry,
+            options,
             workers,
             drain,
         }
     }
 
-    pub fn start_drain(&self) {
-        self.drain.start();
+    /// What it was started with.
+    pub fn edge_options(&self) -> Options {
+        self.options.clone()
     }
 
     pub async fn finish(self) -> Drained {
