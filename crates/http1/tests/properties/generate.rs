@@ -304,6 +304,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("Content-Length", "+5"), ("Content-Length", ""), ("Content-Length", "9999999999999999999"),
     ("Content-Length", "18446744073709551616"), ("Content-Length", "0x5"),
     ("Transfer-Encoding", "chunked"), ("Transfer-Encoding", "chunked"),
+    ("Transfer-Encoding", "chunked"), ("Transfer-Encoding", "chunked"),
+    ("Transfer-Encoding", "chunked"), ("Transfer-Encoding", "chunked"),
     ("transfer-encoding", "Chunked"), ("Transfer-Encoding", "gzip, chunked"),
     ("Transfer-Encoding", "chunked, chunked"), ("Transfer-Encoding", "identity"),
     ("Transfer-Encoding", "xchunked"), ("Transfer-Encoding", "\x0bchunked"),
