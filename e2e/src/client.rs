@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 client: one request at a time, and raw bytes for what no client would send.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
@@ -279,11 +280,21 @@ fn escape(text: &str) -> String {
 }
 
 /// All that came back for some bytes.
-#[derive(Debug)]
 pub struct RawAnswer {
     pub bytes: Vec<u8>,
     /// The server closed the connection, as opposed to waiting for more.
     pub closed: bool,
+}
+
+impl fmt::Debug for RawAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(&self.bytes);
+        write!(
+            f,
+            "{text:?}, {}",
+            if self.closed { "closed" } else { "not closed" }
+        )
+    }
 }
 
 impl RawAnswer {

@@ -359,10 +359,9 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", logs::tails(&self.dir, 60));
-        }
         if self.running || !self.apart.is_empty() {
+            // Not stopped in good order: the test has failed.
+            eprintln!("{}", logs::tails(&self.dir, 60));
             if let Err(e) = self.stop() {
                 eprintln!("stopping the demo: {e:#}");
             }

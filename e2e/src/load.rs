@@ -1,10 +1,11 @@
 //! Steady load: so many requests per second, whatever comes back.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
 
 use crate::client::Client;
 
@@ -20,7 +21,7 @@ pub struct Load {
 }
 
 struct Shared {
-    to: SocketAddr,
+    client: Box<dyn Fn() -> Client + Send + Sync>,
     path: String,
     start: Instant,
     interval: Duration,
@@ -51,9 +52,13 @@ pub struct Report {
 impl Load {
     /// `GET path`, `rate` times a second, on connections that are used for ten requests each.
     /// Anything but status 200 is a failure.
-    pub fn start(to: SocketAddr, path: &str, rate: u32) -> Self {
+    pub fn start(
+        client: impl Fn() -> Client + Send + Sync + 'static,
+        path: &str,
+        rate: u32,
+    ) -> Self {
         let shared = Arc::new(Shared {
-            to,
+            client: Box::new(client),
             path: path.to_owned(),
             start: Instant::now(),
             interval: Duration::from_secs(1) / rate,
@@ -80,7 +85,7 @@ impl Load {
     }
 
     /// Lets `requests` more be answered.
-    pub fn go_on_for(&self, requests: usize) -> anyhow::Result<()> {
+    pub fn go_on_for(&self, requests: usize) -> Result<()> {
         let goal = self.answered() + requests;
         let patience = self.shared.interval * u32::try_from(requests)? + Duration::from_secs(20);
         crate::wait::holds_within(
@@ -118,7 +123,7 @@ impl Drop for Load {
 
 impl Shared {
     fn work(&self) {
-        let mut client = Client::new(self.to);
+        let mut client = (self.client)();
         let mut sent = 0;
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -147,6 +152,22 @@ impl Shared {
                 client.disconnect();
             }
         }
+    }
+}
+
+impl Report {
+    /// An error that says what went wrong, unless nothing did.
+    pub fn no_failures(&self) -> Result<()> {
+        let shown = &self.failures[..self.failures.len().min(10)];
+        ensure!(
+            shown.is_empty(),
+            "{} of {} requests failed (longest gap {:?}, slowest {:?}): {shown:#?}",
+            self.failures.len(),
+            self.requests,
+            self.longest_gap,
+            self.slowest,
+        );
+        Ok(())
     }
 }
 

@@ -39,7 +39,11 @@ pub fn unexpected_lines(folder: &Path) -> Vec<String> {
 /// The last lines of every log, for a test that failed.
 pub(crate) fn tails(folder: &Path, lines_max: usize) -> String {
     let mut text = String::new();
-    for path in logs(folder) {
+    // Access logs are long and tell what the test knows.
+    for path in logs(folder)
+        .into_iter()
+        .filter(|path| !path.ends_with("access.log"))
+    {
         let content = fs::read(&path).unwrap_or_default();
         let content = String::from_utf8_lossy(&content);
         let lines: Vec<&str> = content.lines().collect();

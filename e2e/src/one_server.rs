@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct OneServer {
     block: Block,
     child: Child,
+    /// In good order; otherwise its log is of interest.
+    stopped: bool,
     folder: TempDir,
 }
 
@@ -75,6 +77,7 @@ impl OneServer {
         let mut server = Self {
             block,
             child,
+            stopped: false,
             folder,
         };
         server.await_listening()?;
@@ -107,8 +110,28 @@ impl OneServer {
         Client::new(self.address()).host("site.test")
     }
 
-    /// SIGTERM, and waits for the end. Fails on a bad exit code, a process left, an unexpected line.
+    /// The end of a good test: stops it and looks for what it should not have written.
     pub fn finish(mut self) -> Result<()> {
+        self.terminate()?;
+        let lines = logs::unexpected_lines(self.folder.path());
+        ensure!(
+            lines.is_empty(),
+            "unexpected lines in the logs:\n{}",
+            lines.join("\n")
+        );
+        self.stopped = true;
+        Ok(())
+    }
+
+    /// The same after faults: lines about them are to be expected.
+    pub fn stop(mut self) -> Result<()> {
+        self.terminate()?;
+        self.stopped = true;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for the end. Fails on a bad exit code, and on a process left.
+    fn terminate(&mut self) -> Result<()> {
         Process::signal(self.child.id(), Signal::SIGTERM)?;
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
@@ -123,19 +146,13 @@ impl OneServer {
         ensure!(status.success(), "the server ended with {status}");
         let left = Process::of_folder(self.folder.path());
         ensure!(left.is_empty(), "it left processes behind: {left:#?}");
-        let lines = logs::unexpected_lines(self.folder.path());
-        ensure!(
-            lines.is_empty(),
-            "unexpected lines in the logs:\n{}",
-            lines.join("\n")
-        );
         Ok(())
     }
 }
 
 impl Drop for OneServer {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if !self.stopped {
             eprintln!("{}", logs::tails(self.folder.path(), 60));
         }
         if matches!(self.child.try_wait(), Ok(None)) {

@@ -122,12 +122,13 @@ impl Shared {
                 "body": String::from_utf8_lossy(&body),
             })
             .to_string();
-            write!(
-                writer,
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
+            let body = if head.method == "HEAD" { "" } else { &answer };
+            // In one write: a stub that is stopped has answered whole or not at all.
+            let response = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
                 answer.len(),
-                if head.method == "HEAD" { "" } else { &answer },
-            )?;
+            );
+            writer.write_all(response.as_bytes())?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use trilith_e2e::{Demo, DemoOptions, Kill, Load, holds_within};
+use trilith_e2e::{Client, Demo, DemoOptions, Kill, Load, holds_within};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -17,7 +17,8 @@ fn nobody_notices(kill: Kill) -> Result<()> {
         &[("name", "Ada"), ("message", "before the fault")],
     )?;
 
-    let load = Load::start(demo.block().floating_http(), "/", 200);
+    let floating = demo.block().floating_http();
+    let load = Load::start(move || Client::new(floating), "/", 200);
     load.go_on_for(400)?;
     demo.kill(&victim, kill)?;
     load.go_on_for(1000)?;
@@ -42,16 +43,7 @@ fn nobody_notices(kill: Kill) -> Result<()> {
         |server| *server == victim.as_str(),
     )?;
     load.go_on_for(200)?;
-    let report = load.stop();
-    ensure!(
-        report.failures.is_empty(),
-        "{} of {} requests failed (longest gap {:?}, slowest {:?}): {:#?}",
-        report.failures.len(),
-        report.requests,
-        report.longest_gap,
-        report.slowest,
-        &report.failures[..report.failures.len().min(10)]
-    );
+    load.stop().no_failures()?;
 
     // Its database follows again, and nothing is lost.
     holds_within(

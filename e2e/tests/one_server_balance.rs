@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use trilith_e2e::{Block, Client, OneServer, Stub, holds_within};
+use trilith_e2e::{Block, Client, Load, OneServer, Stub, holds_within};
 
 /// Three backends at fixed addresses, so that one can go and come back.
 struct Backends {
@@ -48,7 +48,7 @@ impl Backends {
 fn site(servers: &str, extra: &str) -> String {
     format!(
         "[[upstream]]\nname = \"pool\"\nservers = [{servers}]\n\
-         health = {{ path = \"/healthz\", interval = \"200ms\", rise = 2, fall = 2, timeout = \"1s\" }}\n\
+         health = {{ path = \"/healthz\", interval = \"500ms\", rise = 2, fall = 2, timeout = \"500ms\" }}\n\
          {extra}\n\n[[site]]\nhost = \"site.test\"\ntls = \"off\"\n\n\
          [[site.route]]\npath = \"/*\"\nupstream = \"pool\"\n"
     )
@@ -154,7 +154,7 @@ fn ip_hash_keeps_a_client_on_its_server() -> Result<()> {
         &choices,
         |choices| *choices == before,
     )?;
-    Ok(())
+    server.stop()
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_backup_is_used_only_while_the_active_ones_are_gone() -> Result<()> {
         found.into_keys().eq(["a".to_owned()]),
         "a backup is still used"
     );
-    Ok(())
+    server.stop()
 }
 
 #[test]
@@ -199,7 +199,8 @@ fn a_server_that_goes_is_not_noticed() -> Result<()> {
     let mut backends = Backends::start(&block)?;
     let config = site(&plain(&backends), "balance = \"least-connections\"");
     let server = OneServer::start(block, &config, |_| Ok(()))?;
-    let load = trilith_e2e::Load::start(server.address(), "/", 200);
+    let address = server.address();
+    let load = Load::start(move || Client::new(address).host("site.test"), "/", 200);
     load.go_on_for(100)?;
     for name in ["b", "c"] {
         backends.stop(name);
@@ -207,9 +208,8 @@ fn a_server_that_goes_is_not_noticed() -> Result<()> {
         backends.start_again(name)?;
         load.go_on_for(300)?;
     }
-    let report = load.stop();
-    ensure!(report.failures.is_empty(), "{report:?}");
-    Ok(())
+    load.stop().no_failures()?;
+    server.stop()
 }
 
 #[test]

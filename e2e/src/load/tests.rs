@@ -22,7 +22,8 @@ fn gaps_count_from_the_start_to_the_end() {
 #[test]
 fn steady_load_reaches_a_server_and_notices_its_end() {
     let stub = Stub::start("127.0.0.1:0".parse().unwrap(), "one").unwrap();
-    let load = Load::start(stub.address(), "/", 500);
+    let address = stub.address();
+    let load = Load::start(move || Client::new(address), "/", 500);
     load.go_on_for(50).unwrap();
     drop(stub);
     load.go_on_for(10).unwrap();
