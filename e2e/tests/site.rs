@@ -16,15 +16,14 @@ fn the_site_works_from_end_to_end() -> Result<()> {
     let demo = Demo::start(DemoOptions::default())?;
     ensure!(demo.servers()?.len() == 3);
 
-    entries_appear(&demo).context("entries")?;
-    reads_and_writes_are_separate(&demo).context("/whoami")?;
-    requests_are_spread_evenly(&demo).context("round robin")?;
-    https_is_served(&demo).context("https")?;
-    files_are_served(&demo).context("files")?;
-    malformed_requests_are_refused(&demo).context("malformed requests")?;
-    status_tells_all(&demo).context("trilith status")?;
-    metrics_are_served(&demo).context("metrics")?;
-    nothing_internal_leaks(&demo).context("internal fields")?;
+    // All of them, so that one fault does not hide the others.
+    let mut broken = Vec::new();
+    for (what, check) in CHECKS {
+        if let Err(e) = check(&demo) {
+            broken.push(format!("{what}: {e:#}"));
+        }
+    }
+    ensure!(broken.is_empty(), "{}", broken.join("\n"));
 
     let pids: Vec<u32> = demo
         .servers()?
@@ -38,6 +37,20 @@ fn the_site_works_from_end_to_end() -> Result<()> {
     );
     Ok(())
 }
+
+type Check = fn(&Demo) -> Result<()>;
+
+const CHECKS: &[(&str, Check)] = &[
+    ("round robin", requests_are_spread_evenly),
+    ("entries", entries_appear),
+    ("/whoami", reads_and_writes_are_separate),
+    ("https", https_is_served),
+    ("files", files_are_served),
+    ("malformed requests", malformed_requests_are_refused),
+    ("trilith status", status_tells_all),
+    ("metrics", metrics_are_served),
+    ("internal fields", nothing_internal_leaks),
+];
 
 fn whoami(demo: &Demo) -> Result<Value> {
     demo.client().get("/whoami")?.expect(200)?.json()
