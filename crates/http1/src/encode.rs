@@ -11,8 +11,8 @@ use crate::headers::Headers;
 /// How a written body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// No body. In a response a `Content-Length` among the headers is written: it describes the body
-    /// that GET would have had (answers to HEAD, 304), so a receiver of any other response would
+    /// No body. In a response a `Content-Length` among the headers is written: it describes the
+    /// body that GET would have had (answers to HEAD, 304), so a receiver of any other response would
     /// wait for that body.
     None,
     Length(u64),
@@ -81,8 +81,8 @@ pub fn request_head(
     out.put_slice(b"\r\n");
 }
 
-/// Writes a response head. `date` is the value of the `Date` field, written where `headers` has none
-/// (RFC 9110 section 6.6.1).
+/// Writes a response head. `date` is the value of the `Date` field, written where `headers` has
+/// none (RFC 9110 section 6.6.1).
 ///
 /// With a status that never has a body (1xx, 204) no field about one is written, whatever `framing`
 /// says (RFC 9110 section 8.6, RFC 9112 section 6.1).

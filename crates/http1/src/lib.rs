@@ -1,6 +1,6 @@
 //! Purpose: the HTTP/1.1 codec without I/O: parse, frame, serialise.
 //! Box in the picture: every place where HTTP crosses a socket (edge, web server, upstreams).
-//! Invariants: no I/O, no clock; whatever the split of the bytes over reads, the result is the same;
+//! Invariants: no I/O, no clock; the result is the same whatever the split of the bytes over reads;
 //!   an ambiguous message is an error, never a guess (RFC 9112 section 11.2); what is forwarded is
 //!   always serialised anew.
 //! Start reading at: [`RequestParser`], [`BodyDecoder`], [`encode`].

@@ -21,7 +21,8 @@ impl Default for HeadLimits {
     }
 }
 
-/// The most fields a head can have whatever the configuration says: the parser's table is on the stack.
+/// The most fields a head can have whatever the configuration says: the parser's table is on the
+/// stack.
 pub const FIELDS_MAX: usize = 256;
 
 /// A chunk's size line with its extensions, bytes. Extensions have no use but abuse

@@ -43,7 +43,7 @@ pub struct RequestParser {
 }
 
 impl RequestParser {
-    /// The head at the start of `bytes` and how many bytes it took, or `None` while it is not whole.
+    /// The head at the start of `bytes` and how many bytes it took; `None` while it is not whole.
     ///
     /// Call again with the same bytes and more; after a head or an error start a new parser.
     ///
@@ -55,7 +55,8 @@ impl RequestParser {
         bytes: &[u8],
         limits: &HeadLimits,
     ) -> Result<Option<(RequestHead, usize)>, ParseError> {
-        // RFC 9112 section 2.2: an empty line before the request line is ignored. One, not a stream of them.
+        // RFC 9112 section 2.2: an empty line before the request line is ignored. One, not a stream
+        // of them.
         if self.skipped == 0 && bytes.starts_with(b"\r\n") {
             self.skipped = 2;
         } else if bytes == b"\r" {

@@ -32,13 +32,13 @@ pub struct ResponseParser {
 }
 
 impl ResponseParser {
-    /// The head at the start of `bytes` and how many bytes it took, or `None` while it is not whole.
+    /// The head at the start of `bytes` and how many bytes it took; `None` while it is not whole.
     /// `method` is that of the request: it decides whether a body follows (RFC 9112 section 6.3).
     ///
     /// Call again with the same bytes and more; after a head or an error start a new parser.
     ///
     /// # Errors
-    /// [`ParseError`]: the upstream does not speak HTTP/1, or what it says could be read in two ways.
+    /// [`ParseError`]: the upstream does not speak HTTP/1, or can be understood in two ways.
     pub fn parse(
         &mut self,
         bytes: &[u8],
@@ -91,7 +91,7 @@ fn parse_head(
             Known::ContentLength => {
                 let length = parse_content_length(value)
                     .ok_or(ParseError::bad("malformed Content-Length"))?;
-                // The same value twice has one meaning (RFC 9110 section 8.6); two values have none.
+                // The same value twice has one meaning (RFC 9110 section 8.6), two values none.
                 if content_length.is_some_and(|other| other != length) {
                     return Err(ParseError::bad("differing Content-Length fields"));
                 }

@@ -1,10 +1,11 @@
-//! Finds the end of a head without parsing it, and refuses line ends that two parsers could read differently.
+//! Finds the end of a head without parsing it, and refuses line ends that two parsers could read
+//! differently.
 
 use http::StatusCode;
 
 use crate::ParseError;
 
-/// Remembers how far a head has been looked at, so that bytes that come one by one are looked at once.
+/// Remembers how far a head has been looked at: bytes that come one by one are looked at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HeadScan {
     scanned: usize,
@@ -18,8 +19,8 @@ impl HeadScan {
     /// `bytes` must start with what earlier calls were given.
     ///
     /// # Errors
-    /// A CR without LF or an LF without CR (RFC 9112 section 2.2 lets a recipient guess; guessing is
-    /// how requests are smuggled), a NUL, or more than `bytes_max` bytes without an end.
+    /// A CR without LF or an LF without CR (RFC 9112 section 2.2 lets a recipient guess; guessing
+    /// is how requests are smuggled), a NUL, or more than `bytes_max` bytes without an end.
     pub(crate) fn find_end(
         &mut self,
         bytes: &[u8],

@@ -1,4 +1,4 @@
-//! Whatever a handler puts into a message, one message is written, and it is the one that was meant:
+//! Whatever a handler puts into a message, one message is written, and the one that was meant:
 //! no field, value or target can split it or change its framing.
 
 use proptest::collection::vec;

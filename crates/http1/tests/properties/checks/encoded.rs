@@ -156,8 +156,8 @@ pub fn encoded_response(status: StatusCode, made: &Made<'_>, date: &str) {
     }
 }
 
-/// Splits a head into its start line and its fields, and asserts that any parser would: no byte that
-/// could end a line or hide one but the line ends themselves.
+/// Splits a head into its start line and its fields, and asserts that any parser would: no byte
+/// that could end a line or hide one but the line ends themselves.
 pub(super) fn plain_lines(head: &[u8]) -> (String, Vec<(String, String)>) {
     let shown = head.escape_ascii();
     let lines = head
