@@ -57,12 +57,14 @@ pub struct HealthChange {
 
 /// The state of one server's checks.
 ///
-/// The first good check of an unknown server is enough: there is nothing it contradicts. A bad check
-/// that was made because a request had just failed on the server is enough too: two witnesses.
+/// The first good check of a server that was never up is enough: there is nothing it contradicts, and
+/// a cluster that starts should be whole soon; until then it is checked at the fast interval. A bad
+/// check that was made because a request had just failed on the server is enough too: two witnesses.
 #[derive(Clone, Debug)]
 pub struct HealthMachine {
     policy: HealthPolicy,
     health: Health,
+    was_up: bool,
     /// Results in a row that contradict `health`.
     against: u32,
     /// Good results in a row.
@@ -71,14 +73,15 @@ pub struct HealthMachine {
 
 impl HealthMachine {
     pub fn new(policy: HealthPolicy) -> Self {
-        Self::resume(policy, Health::Checking)
+        Self::resume(policy, Health::Checking, false)
     }
 
     /// Goes on from a state found before, so that a reload forgets nothing.
-    pub fn resume(policy: HealthPolicy, health: Health) -> Self {
+    pub fn resume(policy: HealthPolicy, health: Health, was_up: bool) -> Self {
         Self {
             policy,
             health,
+            was_up,
             against: 0,
             good: 0,
         }
@@ -101,8 +104,8 @@ impl HealthMachine {
                 self.against = 0;
                 return None;
             }
-            (Health::Checking, true) => (Health::Up, 1),
-            (Health::Down, true) => (Health::Up, self.policy.rise),
+            (_, true) if !self.was_up => (Health::Up, 1),
+            (_, true) => (Health::Up, self.policy.rise),
             (_, false) if suspected => (Health::Down, 1),
             (_, false) => (Health::Down, self.policy.fall),
         };
@@ -111,6 +114,7 @@ impl HealthMachine {
             return None;
         }
         self.against = 0;
+        self.was_up |= to == Health::Up;
         let from = std::mem::replace(&mut self.health, to);
         Some(HealthChange { from, to })
     }
@@ -118,7 +122,7 @@ impl HealthMachine {
     /// How long to wait before the next check. `jitter` (0.0 to 1.0, other values are clamped)
     /// spreads it over 90 % to 110 %, so that many checkers do not fall into step.
     pub fn next_check_in(&self, jitter: f64) -> Duration {
-        let changing = self.against > 0 || self.health == Health::Checking;
+        let changing = self.against > 0 || !self.was_up;
         let base = if changing {
             self.policy.fast_interval.min(self.policy.interval)
         } else {

@@ -57,6 +57,7 @@ pub struct ServerState {
     /// When it was picked last, in picks of its balancer: breaks ties.
     picked_at: AtomicU32,
     health: AtomicU8,
+    was_up: AtomicBool,
     /// Failed requests in a row.
     failures: AtomicU32,
     /// 0: full share. Otherwise when slow start begins, which is the end of an ejection, too.
@@ -88,6 +89,7 @@ impl ServerState {
             in_flight: AtomicU32::new(0),
             picked_at: AtomicU32::new(0),
             health: AtomicU8::new(health),
+            was_up: AtomicBool::new(health == UP),
             failures: AtomicU32::new(0),
             ramp_from: AtomicU64::new(0),
             ramp_turn: AtomicU32::new(0),
@@ -110,18 +112,26 @@ impl ServerState {
         }
     }
 
+    /// Whether it ever was up.
+    pub fn was_up(&self) -> bool {
+        self.was_up.load(Relaxed)
+    }
+
     /// What active checks found. A server that comes back from down starts slowly, and is not
-    /// ejected any more; one that was never down starts at once.
+    /// ejected any more; one that comes up for the first time takes its full share at once.
     pub fn set_health(&self, health: Health, now: Millis) {
         let value = match health {
             Health::Checking => CHECKING,
             Health::Up => UP,
             Health::Down => DOWN,
         };
-        if health == Health::Up && self.health.load(Relaxed) == DOWN {
-            self.failures.store(0, Relaxed);
-            self.ejected_until.store(0, Relaxed);
-            self.ramp_from.store(now.0.max(1), Relaxed);
+        if health == Health::Up {
+            let was_up = self.was_up.swap(true, Relaxed);
+            if was_up && self.health.load(Relaxed) == DOWN {
+                self.failures.store(0, Relaxed);
+                self.ejected_until.store(0, Relaxed);
+                self.ramp_from.store(now.0.max(1), Relaxed);
+            }
         }
         self.health.store(value, Relaxed);
     }

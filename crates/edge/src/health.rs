@@ -79,7 +79,7 @@ async fn watch_server(mut watched: Watched) {
     let Some(spec) = &pool.check else { return };
     let backend = &pool.backends[watched.server];
     let state = &pool.members.servers()[watched.server].state;
-    let mut machine = HealthMachine::resume(spec.policy, state.health());
+    let mut machine = HealthMachine::resume(spec.policy, state.health(), state.was_up());
     let prober = Prober::new(spec, backend);
     loop {
         let suspected = backend.probe.take_suspicion();

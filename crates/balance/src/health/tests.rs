@@ -30,6 +30,8 @@ fn rises_and_falls() {
     check("+!", "UD");
     check("+-!", "UUD");
     check("!", "D");
+    check("----+", "??DDU");
+    check("----+---+", "??DDUUUDD");
     check("+!!++", "UDDDU");
 }
 
@@ -49,6 +51,18 @@ fn checks_faster_while_changing() {
     assert_eq!(machine.next_check_in(0.5), slow, "down, and nothing new");
     machine.observe(true, false);
     assert_eq!(machine.next_check_in(0.5), fast, "one good check of two");
+}
+
+#[test]
+fn checks_fast_until_a_server_was_up_once() {
+    let mut machine = HealthMachine::new(HealthPolicy::default());
+    for _ in 0..10 {
+        machine.observe(false, false);
+        assert_eq!(machine.next_check_in(0.5), Duration::from_millis(500));
+    }
+    // One that was up before the reload is down for a reason.
+    let known = HealthMachine::resume(HealthPolicy::default(), Health::Down, true);
+    assert_eq!(known.next_check_in(0.5), Duration::from_secs(2));
 }
 
 #[test]

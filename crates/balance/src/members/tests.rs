@@ -132,13 +132,16 @@ fn coming_up_after_down_starts_slowly_and_ends_an_ejection() {
 
 #[test]
 fn a_new_server_starts_at_once() {
-    let state = ServerState::checking();
-    assert_eq!(state.standing(Millis(0)), Standing::Checking);
-    state.set_health(Health::Up, Millis(0));
-    assert_eq!(
-        state.standing(Millis(0)),
-        Standing::Usable { permille: 1000 }
-    );
+    for first in [Health::Checking, Health::Down] {
+        let state = ServerState::checking();
+        assert_eq!(state.standing(Millis(0)), Standing::Checking);
+        state.set_health(first, Millis(0));
+        state.set_health(Health::Up, Millis(0));
+        assert_eq!(
+            state.standing(Millis(0)),
+            Standing::Usable { permille: 1000 }
+        );
+    }
 }
 
 #[test]
