@@ -17,7 +17,7 @@ pub fn example_code_base(to: &Path) -> Result<PathBuf> {
 }
 
 /// Copies a folder and all in it, except some names at its top.
-pub(crate) fn copy_folder(from: &Path, to: &Path, except: &[&str]) -> Result<()> {
+pub fn copy_folder(from: &Path, to: &Path, except: &[&str]) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let entry = entry?;

@@ -24,7 +24,7 @@ mod wait;
 
 pub use block::Block;
 pub use client::{Client, RawAnswer, Response, raw};
-pub use code_base::example_code_base;
+pub use code_base::{copy_folder, example_code_base};
 pub use command::{Output, run, trilith};
 pub use demo::{Demo, DemoOptions, Kill};
 pub use load::{Load, Report};
