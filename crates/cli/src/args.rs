@@ -206,7 +206,10 @@ mod tests {
         let Command::Demo(demo) = args.command else {
             panic!()
         };
-        assert!(matches!(demo.command, Some(DemoCommand::Stop { dir }) if dir == "/x"));
+        let Some(DemoCommand::Stop { dir }) = demo.command else {
+            panic!()
+        };
+        assert_eq!(dir.to_str(), Some("/x"));
     }
 
     #[test]

@@ -130,6 +130,12 @@ fn wait_until_it_answers(
         }
         match progress.poll(config) {
             Readiness::Ready => return Start::Answers,
+            Readiness::Failing { server, why } => {
+                return Start::Failed {
+                    reason: format!("{server}: {why}"),
+                    server: Some(server),
+                };
+            }
             Readiness::Waiting { server, why } => {
                 if timeout.is_some_and(|timeout| begin.elapsed() >= timeout) {
                     return Start::Failed {

@@ -118,9 +118,9 @@ fn server_state(server: &ServerStatus) -> String {
         ServerState::Down => bad(word),
         _ => warn(word),
     };
-    match &server.reason {
-        Some(reason) => format!("{word}: {reason}"),
-        None => word,
+    match server.problems.as_slice() {
+        [] => word,
+        problems => format!("{word}: {}", problems.join("; ")),
     }
 }
 

@@ -52,9 +52,12 @@ pub struct ServerStatus {
     /// `edge`, `web`, `db`.
     pub roles: Vec<String>,
     pub state: ServerState,
-    /// Why the state is what it is, where that needs words.
+    /// What is missing of what this server should do, the first cause first; why it is down.
     #[serde(default)]
-    pub reason: Option<String>,
+    pub problems: Vec<String>,
+    /// What waiting does not cure: an app that fails again and again, a failed release command.
+    #[serde(default)]
+    pub failing: Option<String>,
     #[serde(default)]
     pub version: Option<String>,
     #[serde(default)]
@@ -268,14 +271,15 @@ impl SiteState {
 
 impl ServerStatus {
     /// A server of which nothing is known but what the config file says.
-    pub fn down(name: &str, address: &str, roles: Vec<String>, reason: String) -> Self {
+    pub fn down(name: &str, address: &str, roles: Vec<String>, problem: String) -> Self {
         Self {
             schema: SCHEMA,
             name: name.to_owned(),
             address: address.to_owned(),
             roles,
             state: ServerState::Down,
-            reason: Some(reason),
+            problems: vec![problem],
+            failing: None,
             version: None,
             pid: None,
             started_unix_ms: None,

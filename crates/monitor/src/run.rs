@@ -88,9 +88,9 @@ async fn healthz<S: Source>(State(source): State<Arc<S>>) -> Response {
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut text = status.state.as_str().to_owned();
-    if let Some(reason) = status.reason {
+    if !status.problems.is_empty() {
         text.push_str(": ");
-        text.push_str(&reason);
+        text.push_str(&status.problems.join("; "));
     }
     text.push('\n');
     (code, text).into_response()

@@ -27,6 +27,7 @@ pub(crate) struct Board {
     was_ready: AtomicBool,
     /// What the start is at, for people.
     step: Mutex<Option<String>>,
+    release_failure: Mutex<Option<String>>,
     pub release: OnceLock<String>,
     pub instances: OnceLock<watch::Receiver<Vec<InstanceStatus>>>,
     pub postgres: OnceLock<watch::Receiver<PostgresStatus>>,
@@ -45,6 +46,7 @@ impl Board {
             draining: AtomicBool::new(false),
             was_ready: AtomicBool::new(false),
             step: Mutex::new(Some("starting".to_owned())),
+            release_failure: Mutex::new(None),
             release: OnceLock::new(),
             instances: OnceLock::new(),
             postgres: OnceLock::new(),
@@ -70,6 +72,23 @@ impl Board {
             .clone()
     }
 
+    /// `None`: the release command has not failed, or has succeeded since.
+    pub fn set_release_failure(&self, failure: Option<String>) {
+        *self
+            .release_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    fn failing(&self) -> Option<String> {
+        let release = self
+            .release_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        release.or_else(|| state::crash_loop(&self.instances.get()?.borrow()))
+    }
+
     /// What is missing of what this server should do, in the order of its start; empty when all is well.
     fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
@@ -92,26 +111,26 @@ impl Board {
         missing
     }
 
-    fn state(&self) -> (ServerState, Option<String>) {
+    fn state(&self) -> (ServerState, Vec<String>) {
         if self.draining.load(Relaxed) {
-            return (ServerState::Draining, None);
+            return (ServerState::Draining, Vec::new());
         }
         let missing = self.missing();
         if missing.is_empty() {
             self.was_ready.store(true, Relaxed);
-            return (ServerState::Ready, None);
+            return (ServerState::Ready, missing);
         }
         let state = match self.was_ready.load(Relaxed) {
             true => ServerState::Degraded,
             false => ServerState::Starting,
         };
-        (state, Some(missing.join("; ")))
+        (state, missing)
     }
 }
 
 impl Source for Board {
     fn server(&self) -> ServerStatus {
-        let (server_state, reason) = self.state();
+        let (server_state, problems) = self.state();
         let targets = self.sql_targets.get().map(|targets| targets.load_full());
         let instances = self.instances.get();
         ServerStatus {
@@ -125,7 +144,8 @@ impl Source for Board {
                 .map(|role| role.to_string())
                 .collect(),
             state: server_state,
-            reason,
+            problems,
+            failing: self.failing(),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             pid: Some(std::process::id()),
             started_unix_ms: Some(unix_ms(self.started)),

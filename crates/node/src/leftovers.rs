@@ -1,10 +1,7 @@
 //! What a killed server left running: ended without starting it again.
 
-use std::collections::BTreeMap;
-
-use trilith_app::{Release, ReleaseId, Supervisor};
 use trilith_base::ServerName;
-use trilith_config::{Config, Role, Server};
+use trilith_config::{Config, Role};
 use trilith_telemetry::Telemetry;
 
 use crate::error::NodeError;
@@ -31,13 +28,8 @@ pub fn stop_left_behind(
     }
     // Nobody may start it while we are at it.
     let _lock = PidFile::acquire(&run_dir)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(NodeError::service)?;
     let mut ended = Vec::new();
-    if runtime.block_on(end_instances(config, server))? {
+    if trilith_app::end_leftovers(&run_dir, &Telemetry::new(server.name.as_str())) > 0 {
         ended.push("app instances");
     }
     if let (Some(_), true) = (&config.database, server.has(Role::Db)) {
@@ -45,6 +37,10 @@ pub fn stop_left_behind(
         if let Some(secrets) = trilith_postgres::Secrets::load(&path).map_err(NodeError::service)?
             && let Some(options) = lower::postgres::options(config, server, &secrets)?
         {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(NodeError::service)?;
             let stopped = runtime.block_on(trilith_postgres::stop_left_behind(&options));
             if stopped.map_err(NodeError::service)? {
                 ended.push("PostgreSQL");
@@ -52,22 +48,4 @@ pub fn stop_left_behind(
         }
     }
     Ok(ended)
-}
-
-/// A supervisor of nothing: it ends what the last one left, as at every start. Whether there was
-/// something.
-async fn end_instances(config: &Config, server: &Server) -> Result<bool, NodeError> {
-    let telemetry = Telemetry::new(server.name.as_str());
-    let Some(id) = ReleaseId::parse("000000000000") else {
-        return Ok(false);
-    };
-    let release = Release {
-        id,
-        dir: config.state_dir(&server.name),
-    };
-    let options = lower::app::options(config, server, release, Vec::new(), BTreeMap::new());
-    let supervisor = Supervisor::start(options, telemetry.clone()).await;
-    supervisor.map_err(NodeError::service)?.stop(async {}).await;
-    let ended = telemetry.counter("app_leftovers_ended", "", Vec::new());
-    Ok(ended.get() > 0)
 }

@@ -30,3 +30,6 @@ pub(crate) const RELEASE_RETRY_MIN: Duration = Duration::from_secs(2);
 pub(crate) const RELEASE_RETRY_MAX: Duration = Duration::from_secs(60);
 /// Open files: sockets of clients, upstreams, sessions. The soft limit is raised to this at most.
 pub(crate) const OPEN_FILES_WANTED: u64 = 65_536;
+
+/// How long apps wait for a first usable replica before they start without one.
+pub(crate) const REPLICA_PATIENCE: Duration = Duration::from_secs(10);

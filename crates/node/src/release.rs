@@ -67,9 +67,15 @@ impl Command {
                 Ok(ran) => {
                     let release = &self.release.id;
                     tracing::info!(%release, here = ran, "the release command is done");
+                    board.set_release_failure(None);
                     return;
                 }
-                Err(problem) => problem,
+                Err(Problem::Failed(error)) => {
+                    let short = format!("`{}` failed: {}", error.command, error.problem);
+                    board.set_release_failure(Some(format!("the release command {short}")));
+                    error.to_string()
+                }
+                Err(Problem::MustWait(problem)) => problem,
             };
             let retry_in = backoff.delay(attempt, 1.0);
             tracing::warn!(
@@ -77,15 +83,13 @@ impl Command {
                 retry_in = format_duration(retry_in),
                 "the release is not live yet"
             );
-            // The first line is enough for a table; the log has the rest.
-            let first = problem.lines().next().unwrap_or_default();
-            board.set_step(Some(first.to_owned()));
+            board.set_step(Some(first_line(&problem)));
             sleep(retry_in).await;
         }
     }
 
     /// Whether it was this server that ran it.
-    async fn run_once(&self) -> Result<bool, String> {
+    async fn run_once(&self) -> Result<bool, Problem> {
         let Some(url) = self.env.get("DATABASE_URL") else {
             return self.run_without_database().await;
         };
@@ -94,18 +98,22 @@ impl Command {
         match once {
             Ok(Once::Done(())) => Ok(true),
             Ok(Once::AlreadyDone) => Ok(false),
-            Err(OnceError::Work(error)) => Err(error.to_string()),
-            Err(error) => Err(format!("the release command has to wait: {error}")),
+            Err(OnceError::Work(error)) => Err(Problem::Failed(error)),
+            Err(error) => {
+                let problem = format!("the release command has to wait: {error}");
+                Err(Problem::MustWait(problem))
+            }
         }
     }
 
     /// Nothing remembers what was done, so one server is always the one to do it.
-    async fn run_without_database(&self) -> Result<bool, String> {
+    async fn run_without_database(&self) -> Result<bool, Problem> {
         let first = self.config.with_role(Role::Web).next();
         if first.is_none_or(|first| first.name != self.server.name) {
             return Ok(false);
         }
-        self.run().await.map_err(|error| error.to_string())?;
+        let ran = self.run().await;
+        ran.map_err(Problem::Failed)?;
         Ok(true)
     }
 
@@ -123,4 +131,17 @@ impl Command {
         };
         run_release_command(command, &self.telemetry).await
     }
+}
+
+/// Why the release is not live yet.
+enum Problem {
+    /// The command itself.
+    Failed(ReleaseCommandError),
+    /// What it needs.
+    MustWait(String),
+}
+
+/// Enough for a table; the log has the rest.
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }

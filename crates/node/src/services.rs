@@ -25,7 +25,7 @@ use trilith_web::Web;
 
 use crate::board::Board;
 use crate::error::NodeError;
-use crate::limits::{LAST_DRAIN_TIMEOUT, PEER_DRAIN_TIMEOUT};
+use crate::limits::{LAST_DRAIN_TIMEOUT, PEER_DRAIN_TIMEOUT, REPLICA_PATIENCE};
 use crate::lower::app::Apps;
 use crate::peers::{PeerListener, Peers};
 use crate::release;
@@ -270,6 +270,7 @@ impl Services {
             };
             command.run_until_done(&self.board).await;
         }
+        self.wait_for_replica().await;
         self.board.set_step(Some("starting the apps".to_owned()));
         let options = lower::app::options(&self.config, &self.server, release, apps.apps, env);
         let supervisor = Supervisor::start(options, self.telemetry.clone()).await;
@@ -281,6 +282,25 @@ impl Services {
         }
         self.supervisor = Some(supervisor);
         Ok(())
+    }
+
+    /// Apps keep their connections: one made before any replica is up would read from the primary for
+    /// as long as it lives. So a start of the whole cluster gives the replicas a moment.
+    async fn wait_for_replica(&self) {
+        let Some(observer) = &self.observer else {
+            return;
+        };
+        if self.config.with_role(Role::Db).count() < 2 {
+            return;
+        }
+        self.board
+            .set_step(Some("waiting for a database replica".to_owned()));
+        let mut view = observer.view();
+        let me = &self.server.name;
+        let usable = view.wait_for(|view| !lower::sql::targets(view, me).replicas.is_empty());
+        if timeout(REPLICA_PATIENCE, usable).await.is_err() {
+            tracing::info!("no database replica is usable yet: apps start on the primary alone");
+        }
     }
 
     fn database_env(&self) -> BTreeMap<String, String> {

@@ -56,6 +56,13 @@ pub(crate) fn instances_problem(instances: &[InstanceStatus]) -> Option<String> 
     Some(format!("no live instance of {}{why}", without.join(", ")))
 }
 
+/// An instance that ends right after every start.
+pub(crate) fn crash_loop(instances: &[InstanceStatus]) -> Option<String> {
+    let looping = instances.iter().find(|i| i.state.is_crash_loop())?;
+    let how = looping.last_failure.as_deref().unwrap_or("it ends");
+    Some(format!("{} fails again and again: {how}", looping.id))
+}
+
 pub(crate) fn instances(instances: &[InstanceStatus]) -> Vec<api::InstanceStatus> {
     let instance = |i: &InstanceStatus| api::InstanceStatus {
         name: i.id.to_string(),

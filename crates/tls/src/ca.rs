@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -70,6 +70,12 @@ impl Ca {
         let certificate_pem =
             fs::read_to_string(&certificate_path).map_err(TlsError::file(&certificate_path))?;
         let key_pem = fs::read_to_string(&key_path).map_err(TlsError::file(&key_path))?;
+        let mode = fs::metadata(&key_path)
+            .map_err(TlsError::file(&key_path))?
+            .mode();
+        if mode & 0o077 != 0 {
+            return Err(TlsError::Exposed { path: key_path });
+        }
         let certificate =
             CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(|_| {
                 TlsError::NoCertificate {

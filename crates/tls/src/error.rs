@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub enum TlsError {
     #[error("there is no cluster CA in {}", dir.display())]
     NoCa { dir: PathBuf },
+    #[error("{} can be read by other users: run `chmod 600 {}`", path.display(), path.display())]
+    Exposed { path: PathBuf },
     #[error("{} exists already; it is never overwritten", path.display())]
     CaExists { path: PathBuf },
     #[error("{}: {source}", path.display())]

@@ -13,6 +13,11 @@ use crate::terminal;
 /// Whether the demo is up.
 pub enum Readiness {
     Ready,
+    /// Waiting longer does not help.
+    Failing {
+        server: String,
+        why: String,
+    },
     Waiting {
         /// The server it waits for, where it is one.
         server: Option<String>,
@@ -67,11 +72,16 @@ impl Progress {
 
     /// Asks every server once, and the site once they are ready.
     pub fn poll(&mut self, config: &Config) -> Readiness {
-        let mut waiting = None;
+        let (mut waiting, mut failing) = (None, None);
         for (line, server) in self.lines.iter_mut().zip(&config.servers) {
             let admin = SocketAddr::new(server.loopback(), config.ports.admin);
             let (text, ready) = match ask_server(admin) {
-                Some(status) => (activity(&status), status.state == ServerState::Ready),
+                Some(status) => {
+                    if let (Some(why), None) = (&status.failing, &failing) {
+                        failing = Some((line.server.clone(), why.clone()));
+                    }
+                    (activity(&status), status.state == ServerState::Ready)
+                }
                 None => ("starting".to_owned(), false),
             };
             if !ready && waiting.is_none() {
@@ -79,12 +89,13 @@ impl Progress {
             }
             line.show(&text, ready);
         }
-        let readiness = match waiting {
-            Some((server, text)) => Readiness::Waiting {
+        let readiness = match (failing, waiting) {
+            (Some((server, why)), _) => Readiness::Failing { server, why },
+            (None, Some((server, text))) => Readiness::Waiting {
                 why: format!("{server}: {text}"),
                 server: Some(server),
             },
-            None => site_readiness(config),
+            (None, None) => site_readiness(config),
         };
         if matches!(readiness, Readiness::Ready)
             && let Some(bars) = &self.bars
@@ -121,10 +132,7 @@ fn activity(status: &ServerStatus) -> String {
     if status.state == ServerState::Ready {
         return "ready".to_owned();
     }
-    let first = status
-        .reason
-        .as_deref()
-        .and_then(|reason| reason.split("; ").next());
+    let first = status.problems.first().map(String::as_str);
     first.unwrap_or(status.state.as_str()).to_owned()
 }
 
@@ -186,9 +194,12 @@ mod tests {
             ServerStatus::down("one", "127.0.1.1", Vec::new(), "no floating address".into());
         status.state = ServerState::Starting;
         assert_eq!(activity(&status), "no floating address");
-        status.reason = Some("database: starting; no live instance of web".into());
+        status.problems = vec![
+            "database: starting".into(),
+            "no live instance of web".into(),
+        ];
         assert_eq!(activity(&status), "database: starting");
-        status.reason = None;
+        status.problems.clear();
         assert_eq!(activity(&status), "starting");
         status.state = ServerState::Ready;
         assert_eq!(activity(&status), "ready");

@@ -15,17 +15,19 @@ pub(crate) fn options(config: &Config, server: &Server) -> Options {
     )
 }
 
-/// Whom sessions go to, by what the observer sees. A replica that receives no WAL is left out: what
-/// it would answer grows older without end.
+/// Whom sessions go to, by what the observer sees. A replica that receives no WAL although there is a
+/// primary is left out: what it would answer grows older without end. Without a primary nothing newer
+/// is to be had anywhere.
 pub(crate) fn targets(view: &ClusterView, me: &ServerName) -> Targets {
     let target = |server: &ServerView| Target {
         name: server.name.clone(),
         address: server.address,
         local: server.name == *me,
     };
+    let has_primary = view.primary().is_some();
     let mut replicas: Vec<&ServerView> = view
         .replicas()
-        .filter(|replica| replica.streaming != Some(false))
+        .filter(|replica| !has_primary || replica.streaming != Some(false))
         .collect();
     // The sort keeps the order of the file among equals; an unknown lag comes last.
     replicas.sort_by_key(|replica| replica.lag_bytes.is_none());

@@ -40,6 +40,16 @@ fn broken_files_are_told_apart() {
     let error = Ca::load(dir.path()).unwrap_err();
     assert!(matches!(error, TlsError::Mismatch { .. }), "{error}");
 
+    let exposed = fs::Permissions::from_mode(0o640);
+    fs::set_permissions(dir.path().join(CA_KEY_FILE), exposed).unwrap();
+    let error = Ca::load(dir.path()).unwrap_err();
+    assert!(matches!(error, TlsError::Exposed { .. }), "{error}");
+    fs::set_permissions(
+        dir.path().join(CA_KEY_FILE),
+        fs::Permissions::from_mode(0o600),
+    )
+    .unwrap();
+
     fs::write(dir.path().join(CA_KEY_FILE), "nonsense").unwrap();
     let error = Ca::load(dir.path()).unwrap_err();
     assert!(matches!(error, TlsError::NoKey { .. }), "{error}");
