@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use trilith_balance::{Failure, NoPick, RetryPermit, Tried, hash_client};
 use trilith_http::{
-    BodyError, Request, Response, SendError, SendErrorKind, SendTiming, StatusCode,
+    Body, BodyError, Request, Response, SendError, SendErrorKind, SendTiming, StatusCode,
 };
 use trilith_web::{AppTrace, RouteId, TRY_ANOTHER};
 
-use crate::limits::{QUEUE_POLL_MAX, QUEUE_POLL_MIN, RETRIES_MAX};
+use crate::limits::{QUEUE_POLL_MAX, QUEUE_POLL_MIN, REPLAY_BYTES_MAX, RETRIES_MAX};
 use crate::pool::{ServerPool, WaitFor, Waiting};
 use crate::record::Termination;
 use crate::view::View;
@@ -191,15 +191,42 @@ impl Worker {
             journey.trip.first_byte = trace.first_byte;
             return self.take_response(pool, server, in_flight, response, journey);
         }
+        let copy = match pool.id.is_web() {
+            true => match replayable(request).await {
+                Ok(copy) => copy,
+                Err(error) => return self.take_body_failure(error, journey),
+            },
+            false => None,
+        };
         let mut timing = SendTiming::default();
         let connections = &journey.view.connections[in_flight.pool][server];
         let sent = connections.send(request, &mut timing).await;
         journey.trip.connected = timing.connected;
         journey.trip.first_byte = timing.first_byte;
-        match sent {
-            Ok(response) => self.take_response(pool, server, in_flight, response, journey),
-            Err(error) => self.take_failure(pool, server, error, request, journey),
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => return self.take_failure(pool, server, error, request, journey),
+        };
+        match self.take_response(pool, server, in_flight, response, journey) {
+            Try::Again { why, was_sent } => match copy {
+                Some(body) => {
+                    request.body = body;
+                    Try::Again { why, was_sent }
+                }
+                // Part of the body went to the server that declined, and is gone.
+                None => {
+                    journey.trip.termination = why;
+                    Try::Answered(Answer::Error(StatusCode::SERVICE_UNAVAILABLE))
+                }
+            },
+            answered => answered,
         }
+    }
+
+    fn take_body_failure(&self, error: BodyError, journey: &mut Journey<'_>) -> Try {
+        let error = SendErrorKind::RequestBody(error);
+        journey.trip.termination = Termination::of_send(&error);
+        Try::Answered(Answer::Error(status_of_failure(&error)))
     }
 
     fn take_response(
@@ -216,7 +243,7 @@ impl Worker {
                 if pool.id.is_web() {
                     pool.backends[server].probe.suspect();
                     return Try::Again {
-                        why: Termination::QueueTimeout,
+                        why: Termination::UpstreamDeclined,
                         was_sent: false,
                     };
                 }
@@ -250,30 +277,22 @@ impl Worker {
         if let Some(failure) = failure {
             self.blame(pool, server, failure);
         }
-        let status = match error.kind {
-            SendErrorKind::RequestBody(BodyError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
-            SendErrorKind::RequestBody(BodyError::Idle | BodyError::TooSlow) => {
-                StatusCode::REQUEST_TIMEOUT
-            }
-            SendErrorKind::RequestBody(_) => StatusCode::BAD_REQUEST,
-            SendErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            SendErrorKind::Malformed(_) => StatusCode::BAD_GATEWAY,
+        let nothing_came = matches!(
+            error.kind,
             SendErrorKind::Connect(_)
-            | SendErrorKind::ConnectTimeout
-            | SendErrorKind::Tls(_)
-            | SendErrorKind::ClosedEarly => {
-                let may_repeat = error.nothing_sent || request.is_idempotent();
-                if error.body_intact && may_repeat {
-                    return Try::Again {
-                        why,
-                        was_sent: !error.nothing_sent,
-                    };
-                }
-                StatusCode::BAD_GATEWAY
-            }
-        };
+                | SendErrorKind::ConnectTimeout
+                | SendErrorKind::Tls(_)
+                | SendErrorKind::ClosedEarly
+        );
+        let may_repeat = error.nothing_sent || request.is_idempotent();
+        if nothing_came && error.body_intact && may_repeat {
+            return Try::Again {
+                why,
+                was_sent: !error.nothing_sent,
+            };
+        }
         journey.trip.termination = why;
-        Try::Answered(Answer::Error(status))
+        Try::Answered(Answer::Error(status_of_failure(&error.kind)))
     }
 
     fn blame(&self, pool: &ServerPool, server: usize, failure: Failure) {
@@ -290,6 +309,33 @@ impl Worker {
             });
         }
     }
+}
+
+fn status_of_failure(error: &SendErrorKind) -> StatusCode {
+    match error {
+        SendErrorKind::RequestBody(BodyError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+        SendErrorKind::RequestBody(BodyError::Idle | BodyError::TooSlow) => {
+            StatusCode::REQUEST_TIMEOUT
+        }
+        SendErrorKind::RequestBody(_) => StatusCode::BAD_REQUEST,
+        SendErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        SendErrorKind::Connect(_)
+        | SendErrorKind::ConnectTimeout
+        | SendErrorKind::Tls(_)
+        | SendErrorKind::ClosedEarly
+        | SendErrorKind::Malformed(_) => StatusCode::BAD_GATEWAY,
+    }
+}
+
+/// A second copy of the request's body, where it is or can be taken into memory. A web server may
+/// decline a request only after it got some of the body.
+async fn replayable(request: &mut Request) -> Result<Option<Body>, BodyError> {
+    let is_short = |size: u64| size <= REPLAY_BYTES_MAX as u64;
+    if !request.body.is_replayable() && request.body.size().is_some_and(is_short) {
+        let body = std::mem::take(&mut request.body);
+        request.body = Body::full(body.collect(REPLAY_BYTES_MAX).await?);
+    }
+    Ok(request.body.try_clone())
 }
 
 /// A place in the retry budget, given back on drop.

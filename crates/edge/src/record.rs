@@ -31,6 +31,7 @@ use crate::view::View;
 /// | `upstream-closed` | `SH` | the server closed before it answered, and the request may have had effects |
 /// | `upstream-timeout` | `sH` | the server did not answer in time |
 /// | `upstream-invalid` | `PH` | what the server answered is not HTTP |
+/// | `upstream-declined` | `SC` | no web server had a live instance of the app for it |
 /// | `upstream-body` | `SD` | the response broke off; the client got part of it |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Termination {
@@ -50,6 +51,7 @@ pub enum Termination {
     UpstreamClosed,
     UpstreamTimeout,
     UpstreamInvalid,
+    UpstreamDeclined,
     UpstreamBody,
 }
 
@@ -71,6 +73,7 @@ impl Termination {
             Self::UpstreamClosed => "upstream-closed",
             Self::UpstreamTimeout => "upstream-timeout",
             Self::UpstreamInvalid => "upstream-invalid",
+            Self::UpstreamDeclined => "upstream-declined",
             Self::UpstreamBody => "upstream-body",
         }
     }

@@ -323,7 +323,7 @@ impl Accepting {
                 false => match per_ip.acquire(peer.ip()) {
                     Some(permit) => Some(permit),
                     // Dropping the stream closes it.
-                    None => return,
+                    None => return worker.view().counters.refused.inc(),
                 },
             };
             let worker = worker.clone();

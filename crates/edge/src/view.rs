@@ -51,6 +51,7 @@ pub(crate) struct Counters {
     pub pools: Vec<PoolCounters>,
     pub rejected: HotCounter,
     pub tls_failed: HotCounter,
+    pub refused: HotCounter,
 }
 
 /// Responses by class: 1xx, 2xx, ... 5xx.
@@ -203,6 +204,11 @@ impl Counters {
             tls_failed: metrics.counter(
                 "edge_tls_handshakes_failed",
                 "TLS handshakes that did not succeed",
+                none(),
+            ),
+            refused: metrics.counter(
+                "edge_connections_refused",
+                "Connections closed at once: their address had as many as it may",
                 none(),
             ),
         }

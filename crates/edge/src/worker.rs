@@ -11,7 +11,9 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::mpsc::UnboundedSender;
 use trilith_balance::{Ejection, Millis};
-use trilith_http::{ConnInfo, Handler, Method, Outcome, Request, Response, StatusCode, Target};
+use trilith_http::{
+    Body, ConnInfo, Handler, Method, Outcome, Request, Response, StatusCode, Target,
+};
 use trilith_route::{encode_path, forward_path, normalise_path, strip_prefix};
 use trilith_telemetry::{AccessLog, WorkerMetrics};
 use trilith_web::{INTERNAL_HOST, RouteId, Web, WebWorker};
@@ -139,6 +141,8 @@ impl Handler for Worker {
             trip,
             ..
         } = journey;
+        // Whoever still reads it has it; kept here it would hold on to the connection.
+        request.body = Body::empty();
         let record = Record {
             request,
             original_target,

@@ -211,6 +211,11 @@ async fn one_address_has_so_many_connections() {
         open([127, 0, 7, 1]).await,
     ];
     assert!(proxied.iter().all(|(_, served)| *served), "a proxy is many");
+    let metrics = lab.telemetry.metrics_text().encode();
+    assert!(
+        metrics.contains("trilith_edge_connections_refused_total 1"),
+        "{metrics}"
+    );
     drop((first, second, proxied));
     lab.finish().await;
 }

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use support::*;
+use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use trilith_base::ServerName;
@@ -248,15 +249,40 @@ async fn a_web_server_that_cannot_serve_passes_on() {
     run_app(&cluster.here, &cluster.instances[0]);
     cluster.peer.web.set_draining(true);
     assert_eq!(cluster.ask_times(6).await, ["a"; 6]);
-    // A body goes along.
-    let reply = post(cluster.lab.address, "/", "entry").await;
-    assert_eq!(reply.status, 200);
     // Nobody at all: the request waits, and then there is somebody.
     cluster.here.set_instances("web", &[]);
     let waiting = tokio::spawn(get(cluster.lab.address, "/"));
     cluster.lab.until(|pool| pool.waiting == 1).await;
     cluster.peer.web.set_draining(false);
     assert_eq!(waiting.await.unwrap().status, 200);
+    cluster.lab.finish().await;
+    cluster.peer.kill().await;
+}
+
+#[tokio::test]
+async fn a_body_goes_along_to_the_next_web_server() {
+    let cluster = Cluster::start(true).await;
+    cluster
+        .lab
+        .until(|pool| pool.servers.iter().all(usable))
+        .await;
+    for declines in [&cluster.here, &cluster.peer.web] {
+        // In one piece, and in two, the second after the web server has declined.
+        for pause in [0, 30] {
+            run_app(&cluster.here, &cluster.instances[0]);
+            run_app(&cluster.peer.web, &cluster.instances[1]);
+            declines.set_instances("web", &[]);
+            for _ in 0..2 {
+                let mut stream = connect(cluster.lab.address).await;
+                let head = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 5\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                let reply = exchange(&mut stream, "entry").await;
+                assert_eq!(reply.status, 200, "{reply:?}");
+                assert!(reply.body.ends_with("\r\n\r\nentry"), "{reply:?}");
+            }
+        }
+    }
     cluster.lab.finish().await;
     cluster.peer.kill().await;
 }

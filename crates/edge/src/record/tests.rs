@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use super::*;
 
-const ALL: [Termination; 16] = [
+const ALL: [Termination; 17] = [
     Termination::Complete,
     Termination::Upgraded,
     Termination::ClientGone,
@@ -18,6 +18,7 @@ const ALL: [Termination; 16] = [
     Termination::UpstreamClosed,
     Termination::UpstreamTimeout,
     Termination::UpstreamInvalid,
+    Termination::UpstreamDeclined,
     Termination::UpstreamBody,
 ];
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use trilith_base::ServerName;
-use trilith_http::{Body, TlsInfo};
+use trilith_http::TlsInfo;
 use trilith_telemetry::Telemetry;
 
 use super::*;

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 /// What a stub does with a request once it has read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Behaviour {
-    /// 200 with the stub's name and a line feed, then what it was asked.
+    /// 200 with the stub's name and a line feed, then the request as it came.
     Answer,
     AnswerAfter(Duration),
     Status(u16),
@@ -126,16 +126,16 @@ async fn connection(mut stream: TcpStream, shared: Shared) {
                 return;
             }
         }
-        if !read_body(&mut stream, &head, &mut bytes).await {
+        let Some(body) = read_body(&mut stream, &head, &mut bytes).await else {
             return;
-        }
+        };
         let answer = match behaviour {
             Behaviour::AnswerAfter(delay) => {
                 tokio::time::sleep(delay).await;
-                ok(shared.name, &head)
+                ok(shared.name, &head, &body)
             }
             Behaviour::Close | Behaviour::CloseAfterHead => return,
-            Behaviour::Answer => ok(shared.name, &head),
+            Behaviour::Answer => ok(shared.name, &head, &body),
             Behaviour::Status(status) => {
                 format!("HTTP/1.1 {status} Told So\r\nContent-Length: 0\r\n\r\n")
             }
@@ -154,15 +154,15 @@ async fn connection(mut stream: TcpStream, shared: Shared) {
     }
 }
 
-fn ok(name: &str, head: &str) -> String {
-    let body = format!("{name}\n{head}");
+fn ok(name: &str, head: &str, body: &str) -> String {
+    let body = format!("{name}\n{head}{body}");
     format!(
         "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nServer: {name}\r\n\r\n{body}",
         body.len()
     )
 }
 
-async fn read_body(stream: &mut TcpStream, head: &str, bytes: &mut Vec<u8>) -> bool {
+async fn read_body(stream: &mut TcpStream, head: &str, bytes: &mut Vec<u8>) -> Option<String> {
     let field = |name: &str| {
         head.lines().find_map(|line| {
             let (field, value) = line.split_once(": ")?;
@@ -177,10 +177,10 @@ async fn read_body(stream: &mut TcpStream, head: &str, bytes: &mut Vec<u8>) -> b
     };
     while !whole(bytes) {
         if stream.read_buf(bytes).await.unwrap_or(0) == 0 {
-            return false;
+            return None;
         }
     }
     let end = if chunked { bytes.len() } else { length };
-    bytes.drain(..end);
-    true
+    let body: Vec<u8> = bytes.drain(..end).collect();
+    Some(String::from_utf8_lossy(&body).into_owned())
 }
