@@ -312,7 +312,7 @@ impl RequestSender {
         let mut body = std::mem::take(&mut request.body);
         let size = body.size();
         let framing = match size {
-            Some(0) if !expects_length(&request.method) => Framing::UntilClose,
+            Some(0) => Framing::None,
             Some(len) => Framing::Length(len),
             None => Framing::Chunked,
         };
@@ -432,9 +432,4 @@ impl RequestSender {
             body_intact,
         }
     }
-}
-
-/// Methods whose requests say `Content-Length: 0` when they have no body (RFC 9110 section 8.6).
-fn expects_length(method: &Method) -> bool {
-    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
