@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tokio::time::sleep;
 use trilith_app::InstanceStatus;
 use trilith_config::{Config, Role, Server};
 use trilith_edge::Edge;
@@ -14,6 +15,7 @@ use trilith_monitor::api::{self, ClusterStatus, ServerState, ServerStatus};
 use trilith_postgres::{ClusterView, Status as PostgresStatus};
 use trilith_sqlproxy::Targets;
 
+use crate::limits::{DATABASE_POLL_INTERVAL, DATABASE_WAIT, UNATTENDED_WAIT};
 use crate::peers::Peers;
 use crate::{state, status};
 
@@ -78,6 +80,50 @@ impl Board {
             .release_failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    /// Returns when the cluster's database can be used: the primary runs, with its roles and the app's
+    /// database in it, and the sql entry leads to it. Gives up after [`DATABASE_WAIT`]: then there
+    /// is no database to wait for, and apps may have something to say all the same.
+    pub async fn database_ready(&self) {
+        let Some(primary) = self.config.primary() else {
+            return;
+        };
+        let begin = Instant::now();
+        // Since when PostgreSQL answers, but nobody who looks after it.
+        let mut unattended: Option<Instant> = None;
+        while begin.elapsed() < DATABASE_WAIT {
+            let reachable = self
+                .sql_targets
+                .get()
+                .is_some_and(|t| t.load().primary.is_some());
+            if reachable {
+                match self.phase_of(primary).await {
+                    Some(phase) if phase == "running" => return,
+                    Some(_) => unattended = None,
+                    None => {
+                        let since = *unattended.get_or_insert_with(Instant::now);
+                        if since.elapsed() >= UNATTENDED_WAIT {
+                            return;
+                        }
+                    }
+                }
+            }
+            sleep(DATABASE_POLL_INTERVAL).await;
+        }
+        tracing::warn!(primary = %primary.name, "the database is not ready; going on without it");
+    }
+
+    /// What a server says its PostgreSQL is at; `None` when it says nothing.
+    async fn phase_of(&self, server: &Server) -> Option<String> {
+        if server.name == self.server.name {
+            return self
+                .postgres
+                .get()
+                .map(|status| status.borrow().phase.word().to_owned());
+        }
+        let status = self.peers.ask(&self.config, server).await;
+        status.postgres.map(|postgres| postgres.phase)
     }
 
     fn failing(&self) -> Option<String> {

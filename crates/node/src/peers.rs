@@ -58,7 +58,8 @@ impl Peers {
         join_all(config.servers.iter().map(ask)).await
     }
 
-    async fn ask(&self, config: &Config, server: &Server) -> ServerStatus {
+    /// The state of one other server.
+    pub async fn ask(&self, config: &Config, server: &Server) -> ServerStatus {
         let problem = match timeout(PEER_TIMEOUT, self.try_ask(config, server)).await {
             Ok(Ok(status)) if is(&status, server) => return status,
             Ok(Ok(status)) => format!("the server at its address says it is {}", status.name),

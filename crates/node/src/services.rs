@@ -258,6 +258,11 @@ impl Services {
     /// The release command, then the instances.
     async fn start_apps(&mut self, release: Release, apps: Apps) -> Result<(), NodeError> {
         let env = self.database_env();
+        if !env.is_empty() {
+            self.board
+                .set_step(Some("waiting for the database".to_owned()));
+            self.board.database_ready().await;
+        }
         if let Some((command, user)) = apps.release_command {
             let command = release::Command {
                 config: self.config.clone(),
