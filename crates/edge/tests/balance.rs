@@ -1,4 +1,5 @@
 //! Who gets the requests.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What clients meet: TLS, redirects, limits, what is said behind their back, the access log.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 

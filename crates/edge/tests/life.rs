@@ -1,4 +1,5 @@
 //! Checks, reload, drain.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 

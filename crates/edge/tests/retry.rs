@@ -1,4 +1,5 @@
 //! What clients see of servers that fail: as little as possible.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The cluster's own web servers: in this process, and over mTLS.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 
