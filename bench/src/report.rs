@@ -1,5 +1,6 @@
 //! Medians over the rounds, as a table for the terminal and as `bench/RESULTS.md`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -141,22 +142,37 @@ pub fn table(results: &Results) -> String {
 
 /// What a reader of the numbers should know.
 pub fn warnings(results: &Results) -> Vec<String> {
-    let limited: Vec<String> = results
-        .turns
-        .iter()
-        .filter(|turn| turn.measured.load_use() > 0.97 && turn.measured.server_use() < 0.9)
-        .map(|turn| format!("{} ({})", turn.kind.name(), turn.case.name()))
-        .collect();
-    if limited.is_empty() {
-        return Vec::new();
+    let named = |which: &dyn Fn(&Turn) -> bool| -> Option<String> {
+        let turns: Vec<&Turn> = results.turns.iter().filter(|turn| which(turn)).collect();
+        let names: BTreeSet<String> = turns
+            .iter()
+            .map(|turn| format!("{} ({})", turn.kind.name(), turn.case.name()))
+            .collect();
+        let names: Vec<String> = names.into_iter().collect();
+        (!turns.is_empty()).then(|| {
+            format!(
+                "in {} of {} turns, of {}",
+                turns.len(),
+                results.turns.len(),
+                names.join(", ")
+            )
+        })
+    };
+    let mut warnings = Vec::new();
+    if let Some(turns) =
+        named(&|turn| turn.measured.load_use() >= 0.95 && turn.measured.server_use() < 0.9)
+    {
+        warnings.push(format!(
+            "{turns}, the generator's core was full and the server's was not: requests/s is the \
+             generator's limit there"
+        ));
     }
-    vec![format!(
-        "in {} of {} turns the generator's core was full and the server's was not, so requests/s is \
-         the generator's limit there: {}",
-        limited.len(),
-        results.turns.len(),
-        limited.join(", ")
-    )]
+    if let Some(turns) = named(&|turn| turn.measured.disturbed()) {
+        warnings.push(format!(
+            "{turns}, other programs took time on these cores: measure again on a quiet machine"
+        ));
+    }
+    warnings
 }
 
 /// The file: result, versions, machine, method, configurations.
@@ -192,6 +208,7 @@ pub fn markdown(settings: &Settings, results: &Results) -> Result<String> {
 - The server is pinned to core {server_core}; generator and backend share core {load_core}, in one
   single-threaded epoll loop. {connections} keep-alive connections with one request in flight on each,
   over 127.0.0.1, so the server is always saturated and latency is latency at saturation.
+- A turn in which other programs took time on these cores is made again, twice at most.
 - Every response must have status 200 and the right length; the first body on each connection is
   compared byte for byte. A wrong response, or a closed connection, fails the run.
 - CPU us/request: CPU time of all the server's processes (clock_getcpuclockid, nanoseconds) over the

@@ -67,3 +67,17 @@ fn a_turn_limited_by_the_generator_is_told() {
     assert_eq!(warnings(&results(vec![limited])).len(), 1);
     assert!(warnings(&results(vec![turn(Case::Static1k, Kind::Nginx, 20)])).is_empty());
 }
+
+#[test]
+fn a_busy_machine_is_told() {
+    let turns = vec![
+        turn(Case::Static1k, Kind::Nginx, 10),
+        turn(Case::Static1k, Kind::Nginx, 20),
+    ];
+    let warnings = warnings(&results(turns));
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0].starts_with("in 1 of 2 turns, of nginx (static 1 KiB)"),
+        "{warnings:?}"
+    );
+}
