@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 /// Where the config file is when nothing else is said.
@@ -57,7 +58,7 @@ pub struct DemoStart {
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DEMO_DIR)]
     pub dir: PathBuf,
     /// How many servers; the first three run PostgreSQL.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = servers())]
     pub servers: u8,
     /// The code base to serve [default: examples/foobar, here or in a folder above].
     #[arg(long, value_name = "DIR")]
@@ -66,16 +67,16 @@ pub struct DemoStart {
     #[arg(long, value_name = "FILE")]
     pub sites: Option<PathBuf>,
     /// HTTP port.
-    #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = port())]
     pub http: u16,
     /// HTTPS port.
-    #[arg(long, value_name = "PORT", default_value_t = 8443, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", default_value_t = 8443, value_parser = port())]
     pub https: u16,
     /// Return as soon as the site answers; `trilith demo stop` ends it.
     #[arg(long)]
     pub detach: bool,
-    /// First part of the servers' addresses, a loopback network: server N gets its Nth address. Lets
-    /// several demos run side by side.
+    /// First part of the servers' addresses, a loopback network: server N gets its Nth address.
+    /// Lets several demos run side by side.
     #[arg(long, value_name = "127.A.B.0", default_value = "127.0.1.0", value_parser = loopback)]
     pub network: Ipv4Addr,
     /// The floating address, a loopback address.
@@ -99,8 +100,8 @@ pub struct Init {
     /// The file to write (it must not exist), or with --secrets the file to read.
     #[arg(long, value_name = "FILE", default_value = "trilith.toml")]
     pub config: PathBuf,
-    /// Make the cluster's CA and the database passwords, in the secrets folder of the config file. Do
-    /// it once, then copy the folder to every server.
+    /// Make the cluster's CA and the database passwords, in the secrets folder of the config file.
+    /// Do it once, then copy the folder to every server.
     #[arg(long)]
     pub secrets: bool,
 }
@@ -180,6 +181,14 @@ pub struct Version {
     /// JSON instead of text.
     #[arg(long)]
     pub json: bool,
+}
+
+fn servers() -> RangedI64ValueParser<u8> {
+    clap::value_parser!(u8).range(1..=9)
+}
+
+fn port() -> RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..)
 }
 
 fn loopback(text: &str) -> Result<Ipv4Addr, String> {

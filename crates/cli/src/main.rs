@@ -1,7 +1,9 @@
-//! Purpose: the `trilith` command: reads the command line, calls what does the work, shows the result.
+//! Purpose: the `trilith` command: reads the command line, calls what does the work, shows the
+//!   result.
 //! Box in the picture: none; it starts servers and asks them.
-//! Invariants: only this crate writes to stdout; data goes to stdout, everything else to stderr; exit
-//!   codes are 0 done, 1 failed, 2 bad usage or config, 3 unhealthy; every error says what to type next.
+//! Invariants: only this crate writes to stdout; data goes to stdout, everything else to stderr;
+//!   exit codes are 0 done, 1 failed, 2 bad usage or config, 3 unhealthy; every error says what to
+//!   type next.
 //! Start reading at: `args.rs` (all commands), then `commands.rs`.
 //! Tested by: `tests/cli.rs` (golden files), the `tests` module of each file, `e2e`.
 #![forbid(unsafe_code)]

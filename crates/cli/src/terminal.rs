@@ -48,8 +48,8 @@ pub struct InPlace {
 impl InPlace {
     pub fn show(&mut self, text: &str) {
         let mut out = io::stdout().lock();
-        // A block taller than the window would scroll, and a line wider than it would wrap: "up" would
-        // not reach the start. Some pseudo-terminals do not know their size and say 0.
+        // A block taller than the window would scroll, and a line wider than it would wrap: "up"
+        // would not reach the start. Some pseudo-terminals do not know their size and say 0.
         let size = rustix::termios::tcgetwinsize(&out).ok();
         let known = |cells: u16| {
             if cells == 0 {

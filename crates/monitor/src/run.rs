@@ -57,8 +57,8 @@ pub async fn serve_admin(
         .await
 }
 
-/// Serves one connection, such as a TLS stream whose ALPN protocol was the peer API's, until its end.
-/// An error is the connection's alone.
+/// Serves one connection, such as a TLS stream whose ALPN protocol was the peer API's, until its
+/// end. An error is the connection's alone.
 pub async fn serve_connection<IO>(io: IO, router: Router) -> io::Result<()>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,

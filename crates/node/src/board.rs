@@ -82,9 +82,9 @@ impl Board {
             .unwrap_or_else(PoisonError::into_inner) = failure;
     }
 
-    /// Returns when the cluster's database can be used: the primary runs, with its roles and the app's
-    /// database in it, and the sql entry leads to it. Gives up after [`DATABASE_WAIT`]: then there
-    /// is no database to wait for, and apps may have something to say all the same.
+    /// Returns when the cluster's database can be used: the primary runs, with its roles and the
+    /// app's database in it, and the sql entry leads to it. Gives up after [`DATABASE_WAIT`]: then
+    /// there is no database to wait for, and apps may have something to say all the same.
     pub async fn database_ready(&self) {
         let Some(primary) = self.config.primary() else {
             return;
@@ -135,7 +135,8 @@ impl Board {
         release.or_else(|| state::crash_loop(&self.instances.get()?.borrow()))
     }
 
-    /// What is missing of what this server should do, in the order of its start; empty when all is well.
+    /// What is missing of what this server should do, in the order of its start; empty when all is
+    /// well.
     fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
         if let (Some(_), true) = (&self.config.database, self.server.has(Role::Db)) {

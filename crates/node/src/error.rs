@@ -10,7 +10,7 @@ use trilith_tls::TlsError;
 pub enum NodeError {
     #[error("the config file has no server `{name}`; it has {}", known.join(", "))]
     NoSuchServer { name: String, known: Vec<String> },
-    #[error("this server runs already{}; its lock is {}", pid.map(|p| format!(" as process {p}")).unwrap_or_default(), path.display())]
+    #[error("this server runs already{}; its lock is {}", as_process(*pid), path.display())]
     AlreadyRunning { pid: Option<u32>, path: PathBuf },
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
@@ -22,7 +22,11 @@ pub enum NodeError {
         address: SocketAddr,
         source: io::Error,
     },
-    #[error("{user} cannot enter {}, which is on the way to {}: let others enter it (`chmod o+x {}`), or keep the state elsewhere (`data` in `[cluster]`)", closed.display(), path.display(), closed.display())]
+    #[error(
+        "{user} cannot enter {}, which is on the way to {}: let others enter it, or keep the state \
+         elsewhere (`data` in `[cluster]`)",
+        closed.display(), path.display()
+    )]
     ClosedFolder {
         user: String,
         closed: PathBuf,
@@ -32,7 +36,10 @@ pub enum NodeError {
     CodeBase { path: PathBuf, reason: String },
     #[error("{}: {problems}", path.display())]
     Procfile { path: PathBuf, problems: String },
-    #[error("no command for the app `{app}`: a route names it, but neither `[app.{app}]` has a `run` nor {} a line `{app}:`", procfile.display())]
+    #[error(
+        "no command for the app `{app}`: neither has `[app.{app}]` a `run`, nor {} a line `{app}:`",
+        procfile.display()
+    )]
     NoCommand { app: String, procfile: PathBuf },
     #[error("[app.{app}]: {reason}")]
     App { app: String, reason: String },
@@ -82,9 +89,9 @@ impl NodeError {
                 format!("kill {pid}   (stops it in an orderly way)")
             }
             Self::AlreadyRunning { pid: None, .. } => format!("trilith status --config {config}"),
-            Self::Tls(TlsError::NoCa { .. }) | Self::NoPasswords { .. } => format!(
-                "trilith init --secrets --config {config}   (once for all servers, or copy the folder of another one)"
-            ),
+            Self::Tls(TlsError::NoCa { .. }) | Self::NoPasswords { .. } => {
+                format!("trilith init --secrets --config {config}   (once, then copy the folder)")
+            }
             Self::Listen { address, .. } => format!(
                 "ss -ltnp 'sport = :{}'   (shows who has the port)",
                 address.port()
@@ -98,4 +105,9 @@ impl NodeError {
     pub(crate) fn service(error: impl ToString) -> Self {
         Self::Service(error.to_string())
     }
+}
+
+fn as_process(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" as process {pid}"))
+        .unwrap_or_default()
 }

@@ -86,12 +86,12 @@ pub(crate) async fn certificates(
         sleep(LEAF_REISSUE_INTERVAL).await;
         let now = SystemTime::now();
         if let Err(error) = identity.renew(&ca, &server.name, server.address, now) {
-            tracing::warn!(%error, "this server's certificate could not be renewed; trying again tomorrow");
+            tracing::warn!(%error, "this server's certificate was not renewed; next try tomorrow");
         }
         match lower::tls::site_certificates(&config, &ca, now) {
             Ok(certificates) => sites.replace(&certificates),
             Err(error) => {
-                tracing::warn!(%error, "the sites' certificates could not be renewed; trying again tomorrow");
+                tracing::warn!(%error, "certificates of sites were not renewed; next try tomorrow");
             }
         }
     }

@@ -9,9 +9,9 @@ use crate::lower;
 use crate::pidfile::PidFile;
 use crate::secrets::DATABASE_FILE;
 
-/// Ends the app instances and the PostgreSQL that belong to the state folder of a server that does not run
-/// any more: nothing else, and each only when it is proven to be that one. Blocks until they are gone. Says
-/// what it ended.
+/// Ends the app instances and the PostgreSQL that belong to the state folder of a server that does
+/// not run any more: nothing else, and each only when it is proven to be that one. Blocks until
+/// they are gone. Says what it ended.
 ///
 /// # Errors
 /// [`NodeError::AlreadyRunning`] when the server runs.

@@ -1,8 +1,9 @@
-//! Purpose: one server: lowers the config file into every service's options, starts them in order, feeds
-//!   what one knows to those who need it, and stops them in order.
+//! Purpose: one server: lowers the config file into every service's options, starts them in order,
+//!   feeds what one knows to those who need it, and stops them in order.
 //! Box in the picture: the frame around all boxes of one server.
-//! Invariants: only this crate knows roles and every service crate; no domain logic here; whatever ends the
-//!   start, what was started is stopped; PostgreSQL is the last to stop; a panic anywhere ends the process.
+//! Invariants: only this crate knows roles and every service crate; no domain logic here; whatever
+//!   ends the start, what was started is stopped; PostgreSQL is the last to stop; a panic anywhere
+//!   ends the process.
 //! Start reading at: [`run`], then `services.rs` (the order), `feed.rs`, `status.rs`.
 //! Tested by: `status/tests.rs`, `lower/tests.rs`, `pidfile/tests.rs`, `e2e`.
 #![forbid(unsafe_code)]

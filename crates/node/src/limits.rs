@@ -15,7 +15,8 @@ pub(crate) const PEER_CONNECTIONS_MAX: usize = 16_384;
 pub(crate) const LISTEN_BACKLOG: u32 = 4_096;
 /// How often idle connections to app instances are looked at.
 pub(crate) const REAP_INTERVAL: Duration = Duration::from_secs(5);
-/// An edge's heads grow by its `X-Forwarded-*` fields, so the cluster port takes more than any edge.
+/// An edge's heads grow by its `X-Forwarded-*` fields, so the cluster port takes more than any
+/// edge.
 pub(crate) const PEER_HEAD_BYTES_MAX: usize = 128 * 1024;
 pub(crate) const PEER_FIELDS_MAX: usize = 256;
 pub(crate) const PEER_TARGET_BYTES_MAX: usize = 64 * 1024;

@@ -1,4 +1,5 @@
-//! From the config file to each crate's options. One file per service; no file knows another service.
+//! From the config file to each crate's options. One file per service; no file knows another
+//! service.
 
 pub(crate) mod app;
 pub(crate) mod edge;

@@ -42,8 +42,8 @@ impl Peers {
         })
     }
 
-    /// The state of every server, in the order of the file. `own` is ours; who does not answer in time is
-    /// down.
+    /// The state of every server, in the order of the file. `own` is ours; who does not answer in
+    /// time is down.
     pub async fn ask_all(&self, config: &Config, own: ServerStatus) -> Vec<ServerStatus> {
         let ask = |server| {
             let own = &own;
@@ -169,7 +169,8 @@ impl PeerListener {
         Ok(Self { open: closed })
     }
 
-    /// Waits until all connections have closed after the drain has started, but not longer than `patience`.
+    /// Waits until all connections have closed after the drain has started, but not longer than
+    /// `patience`.
     pub async fn finished(mut self, patience: Duration) {
         // Nothing is ever sent.
         let _ = timeout(patience, self.open.recv()).await;

@@ -1,5 +1,5 @@
-//! Who may do what: started as root, PostgreSQL and the apps run as users without privileges, who need a way
-//! to their folders.
+//! Who may do what: started as root, PostgreSQL and the apps run as users without privileges, who
+//! need a way to their folders.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -17,8 +17,8 @@ pub(crate) fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
-/// Makes the state folder of a server with `run/` and `log/` in it, and checks that everybody who works
-/// in it gets there. Returns the folder.
+/// Makes the state folder of a server with `run/` and `log/` in it, and checks that everybody who
+/// works in it gets there. Returns the folder.
 pub(crate) fn prepare_state(config: &Config, server: &Server) -> Result<PathBuf, NodeError> {
     let state = config.state_dir(&server.name);
     make_open_folder(&state)?;
@@ -44,8 +44,8 @@ pub(crate) fn prepare_state(config: &Config, server: &Server) -> Result<PathBuf,
     Ok(state)
 }
 
-/// Makes a folder and its parents. Those that are new let everybody through, whatever the umask; those that
-/// were there stay as they are.
+/// Makes a folder and its parents. Those that are new let everybody through, whatever the umask;
+/// those that were there stay as they are.
 fn make_open_folder(path: &Path) -> Result<(), NodeError> {
     let missing: Vec<&Path> = path
         .ancestors()

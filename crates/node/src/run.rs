@@ -30,8 +30,8 @@ pub fn run_blocking(config: Config, server: &str) -> Result<(), NodeError> {
     ended
 }
 
-/// Runs the server of that name until SIGTERM or SIGINT, which stop it in an orderly way; a second one
-/// makes it quicker. Returns when everything it started has ended.
+/// Runs the server of that name until SIGTERM or SIGINT, which stop it in an orderly way; a second
+/// one makes it quicker. Returns when everything it started has ended.
 ///
 /// # Errors
 /// Whatever keeps it from starting. What had been started by then is stopped.
@@ -89,8 +89,8 @@ fn find(config: &Config, name: &str) -> Result<trilith_config::Server, NodeError
     })
 }
 
-/// Half a server is worse than none: others take over from one that is gone, not from one that lost a
-/// thread. The first panic is reported, then the process ends.
+/// Half a server is worse than none: others take over from one that is gone, not from one that lost
+/// a thread. The first panic is reported, then the process ends.
 pub fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -100,8 +100,8 @@ pub fn abort_on_panic() {
     }));
 }
 
-/// The signals that mean "stop". SIGHUP does when a terminal goes away; a process that was told to ignore
-/// it (`nohup`) goes on doing so.
+/// The signals that mean "stop". SIGHUP does when a terminal goes away; a process that was told to
+/// ignore it (`nohup`) goes on doing so.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -136,7 +136,8 @@ impl Signals {
     }
 }
 
-/// Reads the mask of ignored signals from `/proc` (proc(5)): bit n - 1 is signal n, and SIGHUP is 1.
+/// Reads the mask of ignored signals from `/proc` (proc(5)): bit n - 1 is signal n, and SIGHUP is
+/// 1.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -32,7 +32,8 @@ use crate::release;
 use crate::secrets::Secrets;
 use crate::{feed, lower, privileges, secrets};
 
-/// What is running. A service that this server does not have, or that is not started yet, is `None`.
+/// What is running. A service that this server does not have, or that is not started yet, is
+/// `None`.
 pub(crate) struct Services {
     config: Arc<Config>,
     server: Server,
@@ -289,8 +290,8 @@ impl Services {
         Ok(())
     }
 
-    /// Apps keep their connections: one made before any replica is up would read from the primary for
-    /// as long as it lives. So a start of the whole cluster gives the replicas a moment.
+    /// Apps keep their connections: one made before any replica is up would read from the primary
+    /// for as long as it lives. So a start of the whole cluster gives the replicas a moment.
     async fn wait_for_replica(&self) {
         let Some(observer) = &self.observer else {
             return;
@@ -313,8 +314,8 @@ impl Services {
         lower::app::database_env(&self.config, &self.server, password)
     }
 
-    /// Stops everything that runs: first what brings work in, last what the work needs. `hurry`, once it
-    /// drains, cuts short whatever waits for somebody else.
+    /// Stops everything that runs: first what brings work in, last what the work needs. `hurry`,
+    /// once it drains, cuts short whatever waits for somebody else.
     pub async fn stop(mut self, hurry: Drain) {
         self.board.set_draining();
         // New connections go to other edges; requests under way are finished.

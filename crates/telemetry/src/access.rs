@@ -57,8 +57,8 @@ pub struct AccessRecord<'a> {
 
 /// A worker's end of the access log: collects lines and hands them to the writer thread.
 ///
-/// Neither [`AccessLog::write`] nor a flush ever waits. When the writer cannot keep up, whole buffers are
-/// dropped and counted in `trilith_access_log_lines_dropped_total`.
+/// Neither [`AccessLog::write`] nor a flush ever waits. When the writer cannot keep up, whole
+/// buffers are dropped and counted in `trilith_access_log_lines_dropped_total`.
 #[derive(Clone)]
 pub struct AccessLog {
     inner: Option<Rc<RefCell<Inner>>>,

@@ -6,8 +6,8 @@ use crate::registry::Labels;
 ///
 /// A crate lists its events in its `event.rs` and hands them to
 /// [`Telemetry::emit`](crate::Telemetry::emit), which logs and counts. Events belong to the control
-/// plane: what happens per request is counted by [`WorkerMetrics`](crate::WorkerMetrics) and written by
-/// [`AccessLog`](crate::AccessLog).
+/// plane: what happens per request is counted by [`WorkerMetrics`](crate::WorkerMetrics) and
+/// written by [`AccessLog`](crate::AccessLog).
 ///
 /// ```
 /// use trilith_telemetry::{Event, Labels, Telemetry};
@@ -19,12 +19,13 @@ use crate::registry::Labels;
 ///     const HELP: &'static str = "App instances that ended by themselves";
 ///     fn labels(&self) -> Labels { vec![("app", self.app.to_owned())] }
 ///     fn log(&self) {
-///         tracing::warn!(app = self.app, instance = self.instance, code = self.code, "instance exited");
+///         tracing::warn!(instance = self.instance, code = self.code, "instance exited");
 ///     }
 /// }
 /// let telemetry = Telemetry::new("one");
 /// telemetry.emit(&InstanceExited { app: "web", instance: "web.1", code: 3 });
-/// assert!(telemetry.metrics_text().encode().contains("trilith_app_instance_exits_total{app=\"web\"} 1"));
+/// let text = telemetry.metrics_text().encode();
+/// assert!(text.contains("trilith_app_instance_exits_total{app=\"web\"} 1"));
 /// ```
 pub trait Event {
     /// The metric without prefix and suffix: `x_y` is counted as `trilith_x_y_total`.

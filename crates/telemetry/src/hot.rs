@@ -64,7 +64,8 @@ impl WorkerMetrics {
         }
     }
 
-    /// `trilith_<name>`: a level that goes up and down on this thread; a scrape shows the sum of all.
+    /// `trilith_<name>`: a level that goes up and down on this thread; a scrape shows the sum of
+    /// all.
     pub fn gauge(&self, name: &'static str, help: &'static str, labels: Labels) -> HotGauge {
         HotGauge {
             cells: self.cells(Kind::Gauge, name, help, labels),

@@ -1,7 +1,8 @@
 //! Purpose: what a server tells about itself: log lines, metrics, the access log.
 //! Box in the picture: none; every box holds a [`Telemetry`].
-//! Invariants: one event type is one log line and one metric; the data plane counts into cells that only
-//!   its own thread writes, and hands access-log lines over in large pieces without ever waiting.
+//! Invariants: one event type is one log line and one metric; the data plane counts into cells that
+//!   only its own thread writes, and hands access-log lines over in large pieces without ever
+//!   waiting.
 //! Start reading at: [`Telemetry`], [`Event`], [`WorkerMetrics`], [`AccessLog`].
 //! Tested by: `access/tests.rs`, `hot/tests.rs`, `registry/tests.rs`.
 #![forbid(unsafe_code)]

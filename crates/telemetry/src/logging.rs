@@ -29,7 +29,8 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error(
-        "`{level}` is not a log level: use error, warn, info, debug or trace, or for one crate \"info,trilith_edge=debug\""
+        "`{level}` is not a log level: use error, warn, info, debug or trace, or for one crate \
+         \"info,trilith_edge=debug\""
     )]
     Level { level: String },
     #[error("the log is already set up in this process")]

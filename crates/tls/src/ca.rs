@@ -27,7 +27,8 @@ pub const CA_CERTIFICATE_FILE: &str = "ca.crt";
 pub const CA_KEY_FILE: &str = "ca.key";
 
 /// Signs the certificates of the cluster's servers (for talking to each other) and of sites with
-/// `tls = "internal"`. The same on every server. ECDSA P-256: a handshake costs a core a tenth of RSA.
+/// `tls = "internal"`. The same on every server. ECDSA P-256: a handshake costs a core a tenth of
+/// RSA.
 pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
@@ -35,8 +36,8 @@ pub struct Ca {
 }
 
 impl Ca {
-    /// Makes a new CA, valid for ten years from `now`, and writes it into `dir`, which is made (0700)
-    /// when missing. Never overwrites one.
+    /// Makes a new CA, valid for ten years from `now`, and writes it into `dir`, which is made
+    /// (0700) when missing. Never overwrites one.
     pub fn create(dir: &Path, cluster: &str, now: SystemTime) -> Result<Self, TlsError> {
         let (certificate_path, key_path) = (dir.join(CA_CERTIFICATE_FILE), dir.join(CA_KEY_FILE));
         if let Some(path) = [&certificate_path, &key_path]
@@ -143,7 +144,8 @@ impl Ca {
         let sans = vec![SanType::DnsName(san), SanType::IpAddress(address)];
         let usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
-            // Only these certificates have it: peers ask for it, so that a site's key opens no door.
+            // Only these certificates have it: peers ask for it, so that a site's key opens no
+            // door.
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
         self.issue(server.as_str(), sans, usages, now)

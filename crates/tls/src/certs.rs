@@ -24,12 +24,13 @@ pub struct SiteCertificate {
     pub certified: Arc<CertifiedKey>,
 }
 
-/// The certificates an edge holds, by host name (SNI, RFC 6066 section 3). Replacing them touches no
-/// running connection.
+/// The certificates an edge holds, by host name (SNI, RFC 6066 section 3). Replacing them touches
+/// no running connection.
 ///
-/// A client that names no host gets the first site's certificate. A client that names an unknown host
-/// gets it too when there is only one site (it may have asked for an address or a test name), and is
-/// refused with an `unrecognised_name`-like failure when there are several: whose would be right?
+/// A client that names no host gets the first site's certificate. A client that names an unknown
+/// host gets it too when there is only one site (it may have asked for an address or a test name),
+/// and is refused with an `unrecognised_name`-like failure when there are several: whose would be
+/// right?
 #[derive(Clone, Default)]
 pub struct SiteCertificates {
     current: Arc<ArcSwap<Table>>,
@@ -87,7 +88,8 @@ impl SiteCertificates {
         match name {
             None => table.without_name.clone(),
             Some(name) => {
-                // rustls hands the name over in lower case; a fully qualified name may end in a dot.
+                // rustls hands the name over in lower case; a fully qualified name may end in a
+                // dot.
                 let name = name.strip_suffix('.').unwrap_or(name);
                 let known = table.by_host.get(name);
                 known.or(table.unknown_name.as_ref()).cloned()

@@ -17,7 +17,7 @@ pub enum TlsError {
     NoCertificate { path: PathBuf },
     #[error("{} holds no PEM private key (`-----BEGIN PRIVATE KEY-----`)", path.display())]
     NoKey { path: PathBuf },
-    #[error("the key {} does not belong to the certificate {}", key.display(), certificate.display())]
+    #[error("the key {} is not that of the certificate {}", key.display(), certificate.display())]
     Mismatch { certificate: PathBuf, key: PathBuf },
     #[error("{}: {reason}", path.display())]
     Invalid { path: PathBuf, reason: String },

@@ -1,8 +1,9 @@
-//! Purpose: certificates: the cluster's own CA, the certificates of sites by SNI, mTLS between servers.
+//! Purpose: certificates: the cluster's own CA, the certificates of sites by SNI, mTLS between
+//!   servers.
 //! Box in the picture: the edge's HTTPS, and every arrow between servers.
-//! Invariants: rustls with aws-lc-rs only; private keys are written for their owner alone (0600) or never
-//!   written at all; a certificate for a site cannot be used as a peer's, nor the other way round; running
-//!   connections never notice that a certificate was replaced.
+//! Invariants: rustls with aws-lc-rs only; private keys are written for their owner alone (0600) or
+//!   never written at all; a certificate for a site cannot be used as a peer's, nor the other way
+//!   round; running connections never notice that a certificate was replaced.
 //! Start reading at: [`Ca`], [`SiteCertificates`], [`PeerIdentity`].
 //! Tested by: `ca/tests.rs`, `certs/tests.rs`, `peer/tests.rs`.
 #![forbid(unsafe_code)]

@@ -9,7 +9,8 @@ use crate::terminal;
 
 pub fn run(args: Run) -> Outcome {
     if args.new_session {
-        // Fails when we lead a process group, and then the terminal's signals do not reach us either.
+        // Fails when we lead a process group, and then the terminal's signals do not reach us
+        // either.
         let _ = nix::unistd::setsid();
     }
     let log = LogOptions {

@@ -139,7 +139,7 @@ fn ask(address: SocketAddr) -> Result<ClusterStatus, String> {
         .map_err(|_| format!("an answer that is no status (HTTP {})", answer.status))?;
     if status.schema > SCHEMA {
         return Err(format!(
-            "the server speaks schema {}, this program {SCHEMA}: use the server's version of trilith",
+            "it speaks schema {}, this program {SCHEMA}: use its version of trilith",
             status.schema
         ));
     }

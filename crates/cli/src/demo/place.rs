@@ -24,9 +24,9 @@ pub struct Place {
 }
 
 impl Place {
-    /// Makes the folder. Started as root, PostgreSQL and the apps run as users without privileges, who
-    /// have to be able to get there; where they are not, the state goes to a place where they are, and
-    /// the folder becomes a link to it.
+    /// Makes the folder. Started as root, PostgreSQL and the apps run as users without privileges,
+    /// who have to be able to get there; where they are not, the state goes to a place where they
+    /// are, and the folder becomes a link to it.
     pub fn prepare(dir: &Path) -> Outcome<Self> {
         let dir = absolute(dir)?;
         if nix::unistd::Uid::effective().is_root()
@@ -72,7 +72,8 @@ impl Place {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     return Err(Failure::failed(format!(
-                        "PostgreSQL and the apps cannot enter {} (as root they run as other users), and {} cannot become a link to a place they can: {error}",
+                        "the users that PostgreSQL and the apps run as cannot enter {}, and {} \
+                         cannot become a link to a place they can: {error}",
                         closed.display(),
                         dir.display()
                     ))
@@ -82,7 +83,8 @@ impl Place {
             symlink(&state, &dir).map_err(at(&dir))?;
         }
         terminal::say(&format!(
-            "{} is closed to the users that PostgreSQL and the apps run as, so the state is in {}; {} is a link to it",
+            "{} is closed to the users that PostgreSQL and the apps run as, so the state is in {}; \
+             {} is a link to it",
             closed.display(),
             state.display(),
             dir.display()

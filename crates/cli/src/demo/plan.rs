@@ -155,7 +155,8 @@ impl Plan {
             // Writing into a String cannot fail, here and below.
             let _ = write!(
                 text,
-                "cluster = {cluster}\npostgres = {postgres}\nsql = {sql}\nsql_replica = {sql_replica}\nadmin = {admin}\n"
+                "cluster = {cluster}\npostgres = {postgres}\nsql = {sql}\n\
+                 sql_replica = {sql_replica}\nadmin = {admin}\n"
             );
         }
         let _ = write!(text, "\n[code]\npath = {}\n", quoted(&self.code));

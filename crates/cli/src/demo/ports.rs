@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn proc_lines_are_read() {
-        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1 0000000000000000 100 0 0 10 0";
+        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 \
+                    00000000     0        0 12345 1 0000000000000000 100 0 0 10 0";
         assert_eq!(listening_inode(line, 8080), Some("12345".to_owned()));
         assert_eq!(listening_inode(line, 8081), None);
         assert_eq!(listening_inode(&line.replace(" 0A ", " 01 "), 8080), None);

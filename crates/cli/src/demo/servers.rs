@@ -120,8 +120,8 @@ impl Servers {
         drop(self);
     }
 
-    /// Stops all of them in an orderly way, and then what the dead ones among them left behind. A further
-    /// Ctrl-C makes it quicker, a third one kills.
+    /// Stops all of them in an orderly way, and then what the dead ones among them left behind. A
+    /// further Ctrl-C makes it quicker, a third one kills.
     pub fn stop(mut self, config: &Config, signals: &Signals) -> Outcome {
         terminal::say("stopping ...");
         let seen = signals.count();

@@ -1,5 +1,5 @@
-//! Colours inside tables. Widths are computed before colours exist: words are marked with characters
-//! that have no width and no other use here, and the marks become colours at the end.
+//! Colours inside tables. Widths are computed before colours exist: words are marked with
+//! characters that have no width and no other use here, and the marks become colours at the end.
 
 const GOOD: char = '\u{2061}';
 const BAD: char = '\u{2062}';

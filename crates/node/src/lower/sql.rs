@@ -15,9 +15,9 @@ pub(crate) fn options(config: &Config, server: &Server) -> Options {
     )
 }
 
-/// Whom sessions go to, by what the observer sees. A replica that receives no WAL although there is a
-/// primary is left out: what it would answer grows older without end. Without a primary nothing newer
-/// is to be had anywhere.
+/// Whom sessions go to, by what the observer sees. A replica that receives no WAL although there is
+/// a primary is left out: what it would answer grows older without end. Without a primary nothing
+/// newer is to be had anywhere.
 pub(crate) fn targets(view: &ClusterView, me: &ServerName) -> Targets {
     let target = |server: &ServerView| Target {
         name: server.name.clone(),

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use trilith_app::{AppKind, Release, ReleaseId};
 use trilith_base::ServerName;
 use trilith_config::{Config, Server};
+use trilith_edge::{Algorithm, Mode};
 use trilith_postgres::{ClusterView, Password, Role, Secrets, ServerState, ServerView};
 use trilith_tls::{Ca, PeerIdentity, SiteCertificates};
 
@@ -125,7 +126,7 @@ fn an_edge_knows_web_servers_and_upstreams() {
     let app = &options.sites[0].routes[3].action;
     assert!(
         matches!(app, trilith_edge::Action::App { balance, mode, .. }
-            if *balance == trilith_edge::Algorithm::IpHash && *mode == trilith_edge::Mode::ActivePassive),
+            if *balance == Algorithm::IpHash && *mode == Mode::ActivePassive),
         "{app:?}"
     );
 }

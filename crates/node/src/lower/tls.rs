@@ -8,8 +8,8 @@ use trilith_tls::{Ca, SiteCertificate, load_certificate};
 
 use crate::error::NodeError;
 
-/// One certificate per site that wants one, in the order of the file: issued now by the cluster CA, or
-/// read from its files.
+/// One certificate per site that wants one, in the order of the file: issued now by the cluster CA,
+/// or read from its files.
 pub(crate) fn site_certificates(
     config: &Config,
     ca: &Ca,

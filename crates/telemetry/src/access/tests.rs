@@ -39,8 +39,9 @@ fn one_line_of_the_fixed_schema() {
         &record(),
     );
     let expected = concat!(
-        r#"{"time":"2026-11-18T11:06:40.042Z","server":"one","request_id":"01J","client":"192.0.2.7","#,
-        r#""scheme":"https","tls":"TLSv1.3","method":"GET","host":"www.foobar.com","path":"/a?b=\"c\"\\","#,
+        r#"{"time":"2026-11-18T11:06:40.042Z","server":"one","request_id":"01J","#,
+        r#""client":"192.0.2.7","scheme":"https","tls":"TLSv1.3","method":"GET","#,
+        r#""host":"www.foobar.com","path":"/a?b=\"c\"\\","#,
         r#""status":200,"bytes_in":0,"bytes_out":128,"pool":"web","upstream":"two","tries":1,"#,
         r#""t_queue_ms":null,"t_connect_ms":0.007,"t_first_byte_ms":1.234,"t_total_ms":2000.050,"#,
         r#""end":"complete","user_agent":"curl\u0007 "#,
