@@ -177,9 +177,33 @@ impl IpText {
             text: [0; 45],
             len: 0,
         };
-        // 45 bytes hold every address; a longer text would only be cut.
-        let _ = write!(out, "{ip}");
+        match ip {
+            IpAddr::V4(v4) => out.push_v4(v4.octets()),
+            // 45 bytes hold every address; a longer text would only be cut.
+            IpAddr::V6(v6) => drop(write!(out, "{v6}")),
+        }
         out
+    }
+
+    /// By hand: every request needs one, and `fmt` is several times slower.
+    fn push_v4(&mut self, octets: [u8; 4]) {
+        for (i, octet) in octets.into_iter().enumerate() {
+            if i > 0 {
+                self.push(b'.');
+            }
+            if octet >= 100 {
+                self.push(b'0' + octet / 100);
+            }
+            if octet >= 10 {
+                self.push(b'0' + octet / 10 % 10);
+            }
+            self.push(b'0' + octet % 10);
+        }
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.text[self.len] = byte;
+        self.len += 1;
     }
 
     fn as_bytes(&self) -> &[u8] {

@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ProtocolVersion;
 use trilith_http::{ConnInfo, TlsInfo, serve_connection};
 use trilith_net::{ConnectionLimit, Drain, Workers, accept_loop, listen_each};
-use trilith_telemetry::{AccessLog, AccessLogFile, Telemetry};
+use trilith_telemetry::{AccessLogFile, Telemetry};
 use trilith_web::Web;
 
 use crate::error::Error;
@@ -262,10 +262,7 @@ struct WorkerStart {
 
 impl WorkerStart {
     async fn run(self) {
-        let access = match &self.access_log {
-            Some(file) => file.handle(),
-            None => AccessLog::disabled(),
-        };
+        let access = self.access_log.as_ref().map(AccessLogFile::handle);
         let worker = Worker::new(self.shared, self.telemetry.worker(), access, self.seed);
         for (listener, tls) in self.listeners {
             let listener = match tokio::net::TcpListener::from_std(listener) {

@@ -61,7 +61,8 @@ pub(crate) struct Worker {
     view: RefCell<Rc<View>>,
     pub connections: Connections,
     pub metrics: WorkerMetrics,
-    access: AccessLog,
+    /// `None`: nobody reads it, so nothing is put together for it.
+    access: Option<AccessLog>,
     pub web: Option<Rc<WebWorker>>,
     random: RefCell<SmallRng>,
 }
@@ -71,7 +72,7 @@ impl Worker {
     pub fn new(
         shared: Arc<Shared>,
         metrics: WorkerMetrics,
-        access: AccessLog,
+        access: Option<AccessLog>,
         seed: u64,
     ) -> Rc<Self> {
         let connections = Connections::default();
@@ -161,12 +162,16 @@ impl Handler for Worker {
         let status = record.status_told(&outcome);
         let counters = &record.view.counters;
         counters.count(record.route, status.as_u16(), took);
-        self.access.write(&record.access(status, &outcome));
+        if let Some(access) = &self.access {
+            access.write(&record.access(status, &outcome));
+        }
     }
 
     fn rejected(&self, conn: &ConnInfo, status: StatusCode, _reason: &'static str) {
         self.view.borrow().counters.rejected.inc();
-        self.access.write(&access_of_rejected(conn, status));
+        if let Some(access) = &self.access {
+            access.write(&access_of_rejected(conn, status));
+        }
     }
 }
 

@@ -171,3 +171,19 @@ fn a_long_chain_is_read_from_the_right_only() {
     let origin = settled(&mut request, &["10.0.0.0/8"]);
     assert_eq!(origin.client.to_string(), "10.0.0.1");
 }
+
+#[test]
+fn addresses_as_text() {
+    for octet in 0..=255 {
+        let ip = IpAddr::from([octet, 255 - octet, 0, octet / 3]);
+        assert_eq!(IpText::new(ip).as_bytes(), ip.to_string().as_bytes());
+    }
+    for ip in [
+        "::",
+        "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255",
+        "2001:db8::7",
+    ] {
+        let ip: IpAddr = ip.parse().unwrap();
+        assert_eq!(IpText::new(ip).as_bytes(), ip.to_string().as_bytes());
+    }
+}

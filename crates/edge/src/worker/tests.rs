@@ -93,7 +93,7 @@ fn worker(options: Options) -> Rc<Worker> {
         ejections: mpsc::unbounded_channel().0,
     };
     let metrics = Telemetry::new("one").worker();
-    Worker::new(Arc::new(shared), metrics, AccessLog::disabled(), 1)
+    Worker::new(Arc::new(shared), metrics, None, 1)
 }
 
 struct Asked<'a> {
