@@ -92,6 +92,7 @@ impl NodeError {
             Self::Tls(TlsError::NoCa { .. }) | Self::NoPasswords { .. } => {
                 format!("trilith init --secrets --config {config}   (once, then copy the folder)")
             }
+            Self::Tls(TlsError::Exposed { path }) => format!("chmod 600 {}", path.display()),
             Self::Listen { address, .. } => format!(
                 "ss -ltnp 'sport = :{}'   (shows who has the port)",
                 address.port()

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub enum TlsError {
     #[error("there is no cluster CA in {}", dir.display())]
     NoCa { dir: PathBuf },
-    #[error("{} can be read by other users: run `chmod 600 {}`", path.display(), path.display())]
+    #[error("{} can be read by other users", path.display())]
     Exposed { path: PathBuf },
     #[error("{} exists already; it is never overwritten", path.display())]
     CaExists { path: PathBuf },
