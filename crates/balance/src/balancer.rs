@@ -43,8 +43,8 @@ pub enum NoPick {
     AllTried,
 }
 
-/// Picks servers for one way of balancing over [`Members`]. Shared by all workers: what they share is
-/// one position in a precomputed sequence, so turns are exact whoever takes them.
+/// Picks servers for one way of balancing over [`Members`]. Shared by all workers: what they share
+/// is one position in a precomputed sequence, so turns are exact whoever takes them.
 #[derive(Debug)]
 pub struct Balancer {
     members: Arc<Members>,
@@ -90,11 +90,12 @@ impl Balancer {
         &self.members
     }
 
-    /// A server for a request of the client that [`hash_client`] gave `client` for, none of `tried`.
-    /// The request is counted in; give it back with [`Members::end`].
+    /// A server for a request of the client that [`hash_client`] gave `client` for, none of
+    /// `tried`. The request is counted in; give it back with [`Members::end`].
     ///
-    /// Usable servers come first. When there is none at all, those that are not known yet, then those
-    /// that are ejected, then those that are down: rather any than none. Within that, by tier.
+    /// Usable servers come first. When there is none at all, those that are not known yet, then
+    /// those that are ejected, then those that are down: rather any than none. Within that, by
+    /// tier.
     pub fn pick(&self, now: Millis, client: u64, tried: &Tried) -> Result<usize, NoPick> {
         if self.algorithm != Algorithm::RoundRobin || !tried.is_empty() {
             return self.pick_carefully(now, client, tried, None);

@@ -57,9 +57,10 @@ pub struct HealthChange {
 
 /// The state of one server's checks.
 ///
-/// The first good check of a server that was never up is enough: there is nothing it contradicts, and
-/// a cluster that starts should be whole soon; until then it is checked at the fast interval. A bad
-/// check that was made because a request had just failed on the server is enough too: two witnesses.
+/// The first good check of a server that was never up is enough: there is nothing it contradicts,
+/// and a cluster that starts should be whole soon; until then it is checked at the fast interval. A
+/// bad check that was made because a request had just failed on the server is enough too: two
+/// witnesses.
 #[derive(Clone, Debug)]
 pub struct HealthMachine {
     policy: HealthPolicy,

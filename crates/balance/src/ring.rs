@@ -1,4 +1,5 @@
-//! A consistent-hash ring (Karger et al. 1997): a server that goes takes only its own clients with it.
+//! A consistent-hash ring (Karger et al. 1997): a server that goes takes only its own clients with
+//! it.
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 

@@ -6,8 +6,8 @@
 
 use crate::limits::SCHEDULE_MAX;
 
-/// The order in which servers take turns, for one round. `weights` pairs a server with its weight; a
-/// weight of 0 counts as 1.
+/// The order in which servers take turns, for one round. `weights` pairs a server with its weight;
+/// a weight of 0 counts as 1.
 ///
 /// Weights whose round would be longer than [`SCHEDULE_MAX`] are scaled down, which costs at most
 /// half a turn of precision per server.

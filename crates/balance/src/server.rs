@@ -233,7 +233,8 @@ impl ServerState {
         Millis(until)
     }
 
-    /// Ends an ejection that was for connect errors: active checks connect now. Whether there was one.
+    /// Ends an ejection that was for connect errors: active checks connect now. Whether there was
+    /// one.
     pub fn readmit(&self, now: Millis) -> bool {
         let ejected = self.ejected_until(now).is_some();
         if !ejected || !self.ejected_for_connect.load(Relaxed) {

@@ -9,7 +9,7 @@ pub enum Error {
     #[error("site `{site}`: {source}")]
     Site { site: String, source: RouterError },
     #[error(
-        "site `{site}`, route `{path}`: there is no upstream `{upstream}`; add an [[upstream]] of that name"
+        "site `{site}`, route `{path}`: no upstream `{upstream}`; add an [[upstream]] of that name"
     )]
     UnknownUpstream {
         site: String,
@@ -19,14 +19,12 @@ pub enum Error {
     #[error("upstream `{upstream}` has no servers; give it at least one in `servers`")]
     EmptyUpstream { upstream: String },
     #[error(
-        "site `{site}`, route `{path}`: no server has the role \"web\"; give it to at least one [[server]]"
+        "site `{site}`, route `{path}`: no server has the role \"web\"; give it to a [[server]]"
     )]
     NoWebServer { site: String, path: PathPattern },
     #[error("the listener {address} is for HTTPS, but there are no certificates")]
     NoCertificates { address: SocketAddr },
-    #[error(
-        "cannot listen on {address}: {source}; stop what uses the address, or change [ports] in the config"
-    )]
+    #[error("cannot listen on {address}: {source}; stop what uses the address, or change [ports]")]
     Listen {
         address: SocketAddr,
         source: std::io::Error,

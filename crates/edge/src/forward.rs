@@ -65,8 +65,8 @@ impl Worker {
         response.into()
     }
 
-    /// Sends the request to a server of the balancer's pool, to others if need be, and waits for one
-    /// if none is usable.
+    /// Sends the request to a server of the balancer's pool, to others if need be, and waits for
+    /// one if none is usable.
     pub(crate) async fn balance(
         &self,
         balancer: usize,

@@ -6,8 +6,8 @@ use std::time::Duration;
 pub const ACCEPT_BACKLOG: u32 = 4_096;
 /// Most retries that can be configured: a request remembers the servers it has tried.
 pub const RETRIES_MAX: u32 = trilith_balance::TRIED_MAX as u32 - 1;
-/// A request body of known length up to this is taken into memory before it goes to a web server of the
-/// cluster, so that it can go to another one if that one declines.
+/// A request body of known length up to this is taken into memory before it goes to a web server of
+/// the cluster, so that it can go to another one if that one declines.
 pub const REPLAY_BYTES_MAX: usize = 64 * 1024;
 /// A waiting request looks again after this time even if nothing was reported, then less and less
 /// often, up to [`QUEUE_POLL_MAX`].

@@ -46,7 +46,8 @@ pub struct Options {
     pub queue_max: u32,
     /// Of the cluster's web servers.
     pub web_connect_timeout: Duration,
-    /// Of the cluster's web servers: from the last byte of the request to the first of the response.
+    /// Of the cluster's web servers: from the last byte of the request to the first of the
+    /// response.
     pub web_response_timeout: Duration,
     /// Of the cluster's web servers.
     pub web_health: HealthPolicy,

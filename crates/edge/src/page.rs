@@ -15,9 +15,11 @@ pub(crate) fn error(status: StatusCode, request: &Request, request_id: &str) -> 
     if wants_html {
         let body = format!(
             "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width\"><title>{code} {reason}</title>\n\
-             <style>body{{font:1em/1.5 system-ui,sans-serif;max-width:34em;margin:20vh auto;padding:0 1em}}\
-             p{{color:#666}}</style>\n<h1>{code} {reason}</h1>\n<p>{}</p>\n<p><small>{}</small></p>\n",
+             <meta name=\"viewport\" content=\"width=device-width\">\
+             <title>{code} {reason}</title>\n\
+             <style>body{{font:1em/1.5 system-ui,sans-serif;max-width:34em;\
+             margin:20vh auto;padding:0 1em}}p{{color:#666}}</style>\n\
+             <h1>{code} {reason}</h1>\n<p>{}</p>\n<p><small>{}</small></p>\n",
             advice(status),
             escape(request_id),
         );

@@ -16,7 +16,7 @@ use crate::view::View;
 ///
 /// | word | HAProxy's code | meaning |
 /// |---|---|---|
-/// | `complete` | `--` | the whole response was written; also redirects and errors of the edge's own |
+/// | `complete` | `--` | the whole response was written; also one of the edge's own |
 /// | `upgraded` | `--` | became a tunnel (WebSocket), which has ended |
 /// | `client-gone` | `CD` | the client closed before it had the whole response |
 /// | `client-timeout` | `cD` | the client took no byte for too long |
@@ -28,7 +28,7 @@ use crate::view::View;
 /// | `queue-full` | `PQ` | no server was usable and too many requests were waiting |
 /// | `upstream-connect` | `SC` | no connection to the last server tried |
 /// | `upstream-connect-timeout` | `sC` | the same, for it took too long |
-/// | `upstream-closed` | `SH` | the server closed before it answered, and the request may have had effects |
+/// | `upstream-closed` | `SH` | the server closed before it answered; the request may have had effects |
 /// | `upstream-timeout` | `sH` | the server did not answer in time |
 /// | `upstream-invalid` | `PH` | what the server answered is not HTTP |
 /// | `upstream-declined` | `SC` | no web server had a live instance of the app for it |
@@ -148,8 +148,8 @@ pub(crate) struct Trip {
 }
 
 impl Record {
-    /// The status that the client got: of a response that broke off before a byte of it was written,
-    /// the engine has made an error.
+    /// The status that the client got: of a response that broke off before a byte of it was
+    /// written, the engine has made an error.
     pub(crate) fn status_told(&self, outcome: &Outcome) -> StatusCode {
         match outcome.end {
             End::UpstreamFailed(_) if outcome.first_byte.is_none() => StatusCode::BAD_GATEWAY,

@@ -156,8 +156,8 @@ impl Edge {
         Ok(control)
     }
 
-    /// Serves by other options from the next request on. No connection closes, and servers that were
-    /// there before keep their health and their requests under way.
+    /// Serves by other options from the next request on. No connection closes, and servers that
+    /// were there before keep their health and their requests under way.
     ///
     /// # Errors
     /// Whatever in `options` does not fit together; then everything is as it was.

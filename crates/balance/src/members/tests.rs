@@ -209,7 +209,9 @@ proptest! {
                     }
                 }
                 Step::Succeed(s) => members.succeeded(s % count),
-                Step::Health(s, health) => members.servers()[s % count].state.set_health(health, now),
+                Step::Health(s, health) => {
+                    members.servers()[s % count].state.set_health(health, now);
+                }
                 Step::Pass(ms) => now.0 += ms,
             }
             let ejected = members

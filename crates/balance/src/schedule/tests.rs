@@ -32,7 +32,8 @@ proptest! {
         for (server, weight) in &pairs {
             let turns = round.iter().filter(|s| *s == server).count();
             // Exact over a round.
-            prop_assert_eq!(turns as u64 * u64::from(total), u64::from(*weight) * round.len() as u64);
+            let share = u64::from(*weight) * round.len() as u64;
+            prop_assert_eq!(turns as u64 * u64::from(total), share);
         }
     }
 
