@@ -10,8 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 use trilith_http1::encode::{self, Connection, Framing};
 use trilith_http1::{
-    BodyDecoder, BodyLength, Decoded, Headers, Method, ParseError, ResponseHead, ResponseParser,
-    StatusCode,
+    BodyDecoder, BodyLength, Decoded, Headers, ParseError, ResponseHead, ResponseParser, StatusCode,
 };
 
 use crate::body::{Body, BodyError, BodyStream, Frame, Upgraded};
