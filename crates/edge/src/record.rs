@@ -28,7 +28,7 @@ use crate::view::View;
 /// | `queue-full` | `PQ` | no server was usable and too many requests were waiting |
 /// | `upstream-connect` | `SC` | no connection to the last server tried |
 /// | `upstream-connect-timeout` | `sC` | the same, for it took too long |
-/// | `upstream-closed` | `SH` | the server closed before an answer; the request may have had effect |
+/// | `upstream-closed` | `SH` | the server closed before an answer; it may have taken effect |
 /// | `upstream-timeout` | `sH` | the server did not answer in time |
 /// | `upstream-invalid` | `PH` | what the server answered is not HTTP |
 /// | `upstream-declined` | `SC` | no web server had a live instance of the app for it |
