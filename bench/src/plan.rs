@@ -1,7 +1,6 @@
 //! The order of turns: rounds, cases, servers; and one turn.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use clap::ValueEnum;
 use crate::cpu::{CpuClocks, check_pinned, on_core, pin_this_thread};
 use crate::load::{self, Job, Measured};
 use crate::process::Server;
-use crate::servers::{Kind, Program, free_port};
+use crate::servers::{Kind, Ports, Program};
 use crate::signals::Signals;
 use crate::stub::{self, Stub};
 
@@ -182,13 +181,13 @@ fn turn(
     stub: &mut Stub,
     signals: &Signals,
 ) -> Result<Measured> {
-    let target = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-    let mut command = program.command(dir, www, target, stub.address()?)?;
+    let ports = Ports::free()?;
+    let mut command = program.command(dir, www, ports, stub.address()?)?;
     let mut server = on_core(settings.server_core, || {
         Server::spawn(&mut command, &dir.join("output"))
     })?;
     let job = Job {
-        target,
+        target: ports.listen(),
         path: case.path(),
         body: case.body(),
         connections: settings.connections,

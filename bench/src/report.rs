@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::machine;
 use crate::plan::{Case, Results, Settings, Turn};
-use crate::servers::{Kind, config};
+use crate::servers::{Kind, Ports, config};
 
 /// One line of the table: the medians over all rounds.
 struct Row {
@@ -225,7 +225,12 @@ pub fn markdown(settings: &Settings, results: &Results) -> Result<String> {
         connections = settings.connections,
         softirq = machine::softirq_note(),
     );
-    let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
+    let ports = Ports {
+        http: 8080,
+        https: 8443,
+        cluster: 7400,
+        admin: 7480,
+    };
     let stub = SocketAddr::from(([127, 0, 0, 1], 9000));
     for kind in Kind::ALL {
         let _ = write!(
@@ -237,7 +242,7 @@ pub fn markdown(settings: &Settings, results: &Results) -> Result<String> {
                 kind,
                 Path::new("/tmp/bench"),
                 Path::new("/tmp/bench/www"),
-                listen,
+                ports,
                 stub
             )?,
         );

@@ -34,6 +34,15 @@ impl Kind {
     }
 }
 
+/// What a server may listen on, on 127.0.0.1. Only the first is used by all.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    pub http: u16,
+    pub https: u16,
+    pub cluster: u16,
+    pub admin: u16,
+}
+
 /// A server program found on this machine.
 pub struct Program {
     pub kind: Kind,
@@ -84,11 +93,11 @@ impl Program {
         &self,
         dir: &Path,
         www: &Path,
-        listen: SocketAddr,
+        ports: Ports,
         stub: SocketAddr,
     ) -> Result<Command> {
         let file = dir.join("config");
-        fs::write(&file, config(self.kind, dir, www, listen, stub)?)?;
+        fs::write(&file, config(self.kind, dir, www, ports, stub)?)?;
         if self.kind == Kind::Trilith {
             // Once per cluster: what its servers share.
             let made = Command::new(&self.path)
@@ -119,7 +128,7 @@ pub fn config(
     kind: Kind,
     dir: &Path,
     www: &Path,
-    listen: SocketAddr,
+    ports: Ports,
     stub: SocketAddr,
 ) -> Result<String> {
     let dir = dir
@@ -129,15 +138,20 @@ pub fn config(
         .to_str()
         .context("the temporary folder's name is not UTF-8")?;
     Ok(match kind {
-        Kind::Trilith => trilith_config(dir, www, listen, stub)?,
-        Kind::Haproxy => haproxy_config(listen, stub),
-        Kind::Nginx => nginx_config(dir, www, listen, stub),
+        Kind::Trilith => trilith_config(dir, www, ports, stub),
+        Kind::Haproxy => haproxy_config(ports.listen(), stub),
+        Kind::Nginx => nginx_config(dir, www, ports.listen(), stub),
     })
 }
 
-fn trilith_config(dir: &str, www: &str, listen: SocketAddr, stub: SocketAddr) -> Result<String> {
-    let [https, cluster, admin] = [free_port()?, free_port()?, free_port()?];
-    Ok(format!(
+fn trilith_config(dir: &str, www: &str, ports: Ports, stub: SocketAddr) -> String {
+    let Ports {
+        http,
+        https,
+        cluster,
+        admin,
+    } = ports;
+    format!(
         r#"[cluster]
 name = "bench"
 data = "{dir}/data"
@@ -177,9 +191,8 @@ files = "."
 [[site.route]]
 path = "/*"
 upstream = "stub"
-"#,
-        http = listen.port(),
-    ))
+"#
+    )
 }
 
 fn haproxy_config(listen: SocketAddr, stub: SocketAddr) -> String {
@@ -271,9 +284,26 @@ http {{
     )
 }
 
-/// A port of 127.0.0.1 that was free a moment ago.
-pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+impl Ports {
+    /// Ports that were free a moment ago, no two the same.
+    pub fn free() -> Result<Self> {
+        // All of them held until the last is found.
+        let held = (0..4)
+            .map(|_| TcpListener::bind("127.0.0.1:0"))
+            .collect::<Result<Vec<_>, _>>()?;
+        let port = |i: usize| -> Result<u16> { Ok(held[i].local_addr()?.port()) };
+        Ok(Self {
+            http: port(0)?,
+            https: port(1)?,
+            cluster: port(2)?,
+            admin: port(3)?,
+        })
+    }
+
+    /// Where the generator connects to.
+    pub fn listen(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.http))
+    }
 }
 
 /// Looks in `PATH`, then where Debian puts servers (not in an ordinary user's `PATH`).
