@@ -505,3 +505,33 @@ fn drains_idle_connections_and_finishes_busy_ones() {
         until(|| *server.ended.borrow() == 2).await;
     });
 }
+
+#[test]
+fn a_malformed_body_ends_the_connection() {
+    run(async {
+        let server = Server::start(echo).await;
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for body in [
+            "x\r\n",
+            "1\r\nab\r\n",
+            "0\r\nno colon\r\n\r\n",
+            "0\r\na : b\r\n\r\n",
+        ] {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            stream
+                .write_all(format!("{head}{body}").as_bytes())
+                .await
+                .unwrap();
+            let mut received = String::new();
+            stream.read_to_string(&mut received).await.unwrap();
+            assert!(
+                received.starts_with("HTTP/1.1 400 "),
+                "{body:?}: {received}"
+            );
+            assert!(
+                received.contains("Connection: close\r\n"),
+                "{body:?}: {received}"
+            );
+        }
+    });
+}

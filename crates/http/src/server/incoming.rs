@@ -20,6 +20,8 @@ pub(super) struct State {
     /// Since when the client owes us bytes, and for how long it did before.
     waiting_since: Option<Instant>,
     waited: Duration,
+    /// The body broke off or was no body: where the next request would start, nobody knows.
+    failed: bool,
     /// Tells the body of this request from one that a handler kept from an earlier request.
     serial: u64,
 }
@@ -41,6 +43,7 @@ impl State {
             received: 0,
             waiting_since: None,
             waited: Duration::ZERO,
+            failed: false,
             serial,
         }
     }
@@ -66,12 +69,10 @@ impl State {
     /// Whether the connection can be used again, as far as the request's body goes. A client that
     /// was never told to continue may send the body all the same or not at all: the framing is lost.
     pub(super) fn can_finish(&self) -> bool {
-        self.decoder.is_done()
-            || self
-                .decoder
-                .remaining()
-                .is_none_or(|left| left <= DISCARD_BYTES_MAX)
-                && !self.wants_continue
+        let left = self.decoder.remaining();
+        !self.failed
+            && (self.decoder.is_done()
+                || !self.wants_continue && left.is_none_or(|left| left <= DISCARD_BYTES_MAX))
     }
 }
 
@@ -112,6 +113,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> BodyStream for IncomingBody<IO> {
 }
 
 fn poll_decode<IO: AsyncRead + AsyncWrite + Unpin>(
+    server: &mut ServerIo<IO>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame, BodyError>>> {
+    let decoded = poll_next(server, cx);
+    if let Poll::Ready(Some(Err(_))) = decoded {
+        server.incoming.failed = true;
+    }
+    decoded
+}
+
+fn poll_next<IO: AsyncRead + AsyncWrite + Unpin>(
     server: &mut ServerIo<IO>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame, BodyError>>> {
