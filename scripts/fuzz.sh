@@ -9,4 +9,7 @@ cargo fuzz --version >/dev/null 2>&1 || die "cargo-fuzz is missing; type: cargo 
 rustc +nightly --version >/dev/null 2>&1 ||
     die "cargo-fuzz needs a nightly toolchain; type: rustup toolchain install nightly --profile minimal"
 cd "$ROOT"
-exec cargo +nightly fuzz run "$target" -- -max_total_time="$seconds" -max_len=16384
+mkdir -p "fuzz/corpus/$target"
+set -- "fuzz/corpus/$target"
+[ ! -d "fuzz/seeds/$target" ] || set -- "$@" "fuzz/seeds/$target"
+exec cargo +nightly fuzz run "$target" "$@" -- -max_total_time="$seconds" -max_len=16384
