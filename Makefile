@@ -36,5 +36,5 @@ tidy: ## The project's own rules
 doc: ## The API documentation of all crates
 	@cargo doc --workspace --no-deps --locked --document-private-items
 
-fuzz: ## Fuzz the HTTP/1 codec for a minute (needs a nightly toolchain)
+fuzz: ## Fuzz the HTTP/1 codec for a minute (needs cargo-fuzz)
 	@scripts/fuzz.sh
