@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::limits::{START_CHECKS, START_INTERVAL};
+
 /// What active checks say of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Health {
@@ -27,7 +29,8 @@ impl fmt::Display for Health {
 pub struct HealthPolicy {
     /// Between two checks, while nothing changes.
     pub interval: Duration,
-    /// Between two checks, while results contradict the state or there is none yet.
+    /// Between two checks, while results contradict the state. (A server that was never up is
+    /// checked even more often for a while.)
     pub fast_interval: Duration,
     /// Longest wait for an answer.
     pub timeout: Duration,
@@ -57,10 +60,9 @@ pub struct HealthChange {
 
 /// The state of one server's checks.
 ///
-/// The first good check of a server that was never up is enough: there is nothing it contradicts,
-/// and a cluster that starts should be whole soon; until then it is checked at the fast interval. A
-/// bad check that was made because a request had just failed on the server is enough too: two
-/// witnesses.
+/// The first good check of a server that was never up is enough, and it is checked often: there is
+/// nothing it contradicts, and a cluster that starts should be whole soon. A bad check that was made
+/// because a request had just failed on the server is enough too: two witnesses.
 #[derive(Clone, Debug)]
 pub struct HealthMachine {
     policy: HealthPolicy,
@@ -70,6 +72,7 @@ pub struct HealthMachine {
     against: u32,
     /// Good results in a row.
     good: u32,
+    checks: u32,
 }
 
 impl HealthMachine {
@@ -85,6 +88,7 @@ impl HealthMachine {
             was_up,
             against: 0,
             good: 0,
+            checks: 0,
         }
     }
 
@@ -99,6 +103,7 @@ impl HealthMachine {
 
     /// Takes the result of a check. `suspected`: a request failed on the server just before it.
     pub fn observe(&mut self, good: bool, suspected: bool) -> Option<HealthChange> {
+        self.checks = self.checks.saturating_add(1);
         self.good = if good { self.good.saturating_add(1) } else { 0 };
         let (to, needed) = match (self.health, good) {
             (Health::Up, true) | (Health::Down, false) => {
@@ -123,11 +128,12 @@ impl HealthMachine {
     /// How long to wait before the next check. `jitter` (0.0 to 1.0, other values are clamped)
     /// spreads it over 90 % to 110 %, so that many checkers do not fall into step.
     pub fn next_check_in(&self, jitter: f64) -> Duration {
-        let changing = self.against > 0 || !self.was_up;
-        let base = if changing {
-            self.policy.fast_interval.min(self.policy.interval)
-        } else {
-            self.policy.interval
+        let fast = self.policy.fast_interval.min(self.policy.interval);
+        let base = match self.was_up {
+            false if self.checks < START_CHECKS => fast.min(START_INTERVAL),
+            false => fast,
+            true if self.against > 0 => fast,
+            true => self.policy.interval,
         };
         base.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0))
     }

@@ -29,5 +29,9 @@ pub const EJECTED_PERCENT_MAX: usize = 50;
 pub const SLOW_START: Duration = Duration::from_secs(10);
 /// Its share at the beginning.
 pub const SLOW_START_PERMILLE_MIN: u64 = 100;
+/// A server that was never up is checked this often, so that a cluster that starts is whole soon ...
+pub const START_INTERVAL: Duration = Duration::from_millis(100);
+/// ... but only for so many checks (half a minute): it may never come.
+pub const START_CHECKS: u32 = 300;
 /// Retries under way that are always allowed, whatever the budget.
 pub const RETRIES_ALWAYS: u32 = 3;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use trilith_balance::{Failure, NoPick, RetryPermit, Tried, hash_client};
+use trilith_balance::{Failure, Health, NoPick, RetryPermit, Tried, hash_client};
 use trilith_http::{
     Body, BodyError, Request, Response, SendError, SendErrorKind, SendTiming, StatusCode,
 };
@@ -252,7 +252,13 @@ impl Worker {
             StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
                 self.blame(pool, server, Failure::BadGateway);
             }
-            _ => pool.members.succeeded(server),
+            _ => {
+                pool.members.succeeded(server);
+                if pool.members.servers()[server].state.health() != Health::Up {
+                    // It serves, and its checks do not know yet.
+                    pool.backends[server].probe.ask();
+                }
+            }
         }
         journey.trip.in_flight = Some(in_flight);
         Try::Answered(response.into())

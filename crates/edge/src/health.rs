@@ -17,7 +17,7 @@ use trilith_net::Drain;
 use trilith_telemetry::Telemetry;
 
 use crate::event::{ServerEjected, ServerHealthChanged, ServerReadmitted};
-use crate::limits::{CHECK_GAP_MIN, GAUGE_INTERVAL};
+use crate::limits::{CHECK_GAP_MIN, GAUGE_INTERVAL, LOCAL_POLICY};
 use crate::pool::{Backend, CheckResult, CheckSpec, ServerPool};
 use crate::snapshot::Snapshot;
 use crate::view::endpoint;
@@ -79,7 +79,12 @@ async fn watch_server(mut watched: Watched) {
     let Some(spec) = &pool.check else { return };
     let backend = &pool.backends[watched.server];
     let state = &pool.members.servers()[watched.server].state;
-    let mut machine = HealthMachine::resume(spec.policy, state.health(), state.was_up());
+    let policy = if backend.is_local {
+        LOCAL_POLICY
+    } else {
+        spec.policy
+    };
+    let mut machine = HealthMachine::resume(policy, state.health(), state.was_up());
     let prober = Prober::new(spec, backend);
     loop {
         let suspected = backend.probe.take_suspicion();
@@ -95,6 +100,9 @@ async fn watch_server(mut watched: Watched) {
             state.set_health(change.to, watched.shared.millis(Instant::now()));
             pool.queue.tell_news();
             watched.report(backend, change, &result);
+            if change.to == Health::Up {
+                ask_others(&pool);
+            }
         } else if machine.is_steadily_good() && state.readmit(watched.shared.millis(Instant::now()))
         {
             pool.queue.tell_news();
@@ -111,15 +119,23 @@ async fn watch_server(mut watched: Watched) {
             .is_some()
         {
             // It may be readmitted soon.
-            next = next.min(spec.policy.fast_interval);
+            next = next.min(policy.fast_interval);
         }
         sleep(CHECK_GAP_MIN.min(next)).await;
-        // Over either way: the time has come, or a request has failed.
+        // Over either way: the time has come, or a request has told us something.
         let _ = timeout(
             next.saturating_sub(CHECK_GAP_MIN),
-            backend.probe.wait_for_suspicion(),
+            backend.probe.wait_until_asked(),
         )
         .await;
+    }
+}
+
+/// Where one server comes up, others often do: after a power cut, a deploy, a start of all.
+fn ask_others(pool: &ServerPool) {
+    let servers = pool.members.servers().iter().zip(&pool.backends);
+    for (_, backend) in servers.filter(|(spec, _)| spec.state.health() != Health::Up) {
+        backend.probe.ask();
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use trilith_balance::HealthPolicy;
+
 /// Length of each worker's accept queue (the kernel caps it at `net.core.somaxconn`).
 pub const ACCEPT_BACKLOG: u32 = 4_096;
 /// Most retries that can be configured: a request remembers the servers it has tried.
@@ -19,6 +21,15 @@ pub const RETRY_AFTER_S: &str = "1";
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Addresses read from `X-Forwarded-For`, from the right.
 pub const FORWARDED_HOPS_MAX: usize = 32;
+/// How the web server of this very process is checked: asking costs next to nothing, and what it
+/// says is exact.
+pub const LOCAL_POLICY: HealthPolicy = HealthPolicy {
+    interval: Duration::from_millis(100),
+    fast_interval: Duration::from_millis(100),
+    timeout: Duration::from_millis(100),
+    rise: 1,
+    fall: 1,
+};
 /// Shortest time between two checks of a server, however often requests fail on it.
 pub const CHECK_GAP_MIN: Duration = Duration::from_millis(50);
 /// How often a worker closes upstream connections that have been idle for too long.

@@ -123,12 +123,17 @@ impl Probe {
         }
     }
 
+    /// Something speaks for this server, or for its like: ask for a check at once.
+    pub fn ask(&self) {
+        self.check_now.notify_one();
+    }
+
     /// Whether it was suspected since the last time this was asked.
     pub fn take_suspicion(&self) -> bool {
         self.suspected.swap(false, Ordering::Relaxed)
     }
 
-    pub async fn wait_for_suspicion(&self) {
+    pub async fn wait_until_asked(&self) {
         self.check_now.notified().await;
     }
 

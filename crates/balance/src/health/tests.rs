@@ -40,7 +40,7 @@ fn checks_faster_while_changing() {
     let mut machine = HealthMachine::new(HealthPolicy::default());
     let fast = Duration::from_millis(500);
     let slow = Duration::from_secs(2);
-    assert_eq!(machine.next_check_in(0.5), fast);
+    assert_eq!(machine.next_check_in(0.5), START_INTERVAL);
     machine.observe(true, false);
     assert_eq!(machine.next_check_in(0.5), slow);
     machine.observe(false, false);
@@ -54,12 +54,14 @@ fn checks_faster_while_changing() {
 }
 
 #[test]
-fn checks_fast_until_a_server_was_up_once() {
+fn checks_often_until_a_server_was_up_once_but_not_for_ever() {
     let mut machine = HealthMachine::new(HealthPolicy::default());
-    for _ in 0..10 {
+    for _ in 0..START_CHECKS - 1 {
         machine.observe(false, false);
-        assert_eq!(machine.next_check_in(0.5), Duration::from_millis(500));
+        assert_eq!(machine.next_check_in(0.5), START_INTERVAL);
     }
+    machine.observe(false, false);
+    assert_eq!(machine.next_check_in(0.5), Duration::from_millis(500));
     // One that was up before the reload is down for a reason.
     let known = HealthMachine::resume(HealthPolicy::default(), Health::Down, true);
     assert_eq!(known.next_check_in(0.5), Duration::from_secs(2));
