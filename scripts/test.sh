@@ -16,9 +16,10 @@ cargo clippy --workspace --all-targets --locked -- -D warnings
 say "== tidy"
 cargo xtask tidy
 
-# The end-to-end tests run these programs.
+# The end-to-end tests run the programs. Built together with the tests, dependencies are built once:
+# alone, the programs would have them with fewer features.
 say "== build"
-cargo build --workspace --bins --locked
+cargo build --workspace --all-targets --locked
 
 say "== tests"
 profile=default
