@@ -309,11 +309,35 @@ impl Demo {
                 |state| state == "ready",
             )?;
         }
+        holds_within(
+            "every edge uses every server",
+            START_PATIENCE.saturating_sub(begin.elapsed()),
+            || self.members_not_up(),
+            Vec::is_empty,
+        )?;
         eventually(
             "the site answers",
             START_PATIENCE.saturating_sub(begin.elapsed()),
             || self.client().get("/")?.expect(200).map(|_| ()),
         )
+    }
+
+    /// Members of the edges' pools that are not up, with the edge that says so.
+    fn members_not_up(&self) -> Result<Vec<String>> {
+        let status = self.status()?;
+        let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+        let mut found = Vec::new();
+        for server in list(&status["servers"]) {
+            for pool in list(&server["pools"]) {
+                for member in list(&pool["members"])
+                    .iter()
+                    .filter(|m| m["health"] != "up")
+                {
+                    found.push(format!("{} of {}: {member}", server["name"], pool["name"]));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Stops what [`Demo::run_server`] started.

@@ -20,12 +20,15 @@ const MARKS: &[&str] = &[
 const POSTGRES_STOPS_AND_STARTS: &[&str] = &[
     "terminating connection due to administrator command",
     "terminating walreceiver process due to administrator command",
+    "connection to client lost",
     "the database system is starting up",
     "the database system is shutting down",
     "the database system is not yet accepting connections",
     "could not send end-of-streaming message to primary",
     "could not receive data from WAL stream",
     "could not connect to the primary server",
+    // A first start: the other servers look before the primary has made the user they look as.
+    "password authentication failed for user \"trilith_monitor\"",
 ];
 
 /// Every line of every log below `folder` that a healthy system would not write, with its file.
