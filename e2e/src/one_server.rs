@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -17,8 +17,9 @@ use crate::client::Client;
 use crate::command::{run, trilith};
 use crate::logs;
 use crate::process::Process;
-use crate::wait::eventually;
+use crate::wait::{eventually, holds_within};
 
+const CONFIG: &str = "trilith.toml";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server named `one` with the roles edge and web. Dropping it stops it.
@@ -53,7 +54,7 @@ impl OneServer {
             block.https_port(),
             block.address(1),
         );
-        let file = folder.path().join("trilith.toml");
+        let file = folder.path().join(CONFIG);
         fs::write(&file, config)?;
         // Once per cluster: what its servers share.
         run(
@@ -90,6 +91,35 @@ impl OneServer {
             ensure!(self.child.try_wait()?.is_none(), "the server has ended");
             Ok(std::net::TcpStream::connect(address)?)
         })?;
+        Ok(())
+    }
+
+    /// Waits until every server of every upstream has passed its health check.
+    pub fn await_upstreams(&self) -> Result<()> {
+        let not_up = || -> Result<Vec<String>> {
+            let mut command = trilith()?;
+            command
+                .args(["status", "--json", "--config"])
+                .arg(self.folder.path().join(CONFIG));
+            let output = run(&mut command, PATIENCE)?;
+            let status: serde_json::Value = serde_json::from_str(&output.stdout)
+                .with_context(|| format!("trilith status --json printed: {output:?}"))?;
+            let members = status["servers"][0]["pools"][0]["members"]
+                .as_array()
+                .cloned();
+            let members = members.with_context(|| format!("no pool in {status}"))?;
+            Ok(members
+                .iter()
+                .filter(|member| member["health"] != "up")
+                .map(ToString::to_string)
+                .collect())
+        };
+        holds_within(
+            "every upstream server is up",
+            PATIENCE,
+            not_up,
+            Vec::is_empty,
+        )?;
         Ok(())
     }
 

@@ -89,6 +89,7 @@ fn round_robin_follows_the_weights() -> Result<()> {
     let server = OneServer::start(block, &site(&servers, "balance = \"round-robin\""), |_| {
         Ok(())
     })?;
+    server.await_upstreams()?;
     // One connection stays with one worker, so the count is exact.
     let found = counts(&mut server.client(), 60)?;
     let expected = [("a", 40), ("b", 10), ("c", 10)];
@@ -108,6 +109,7 @@ fn ip_hash_keeps_a_client_on_its_server() -> Result<()> {
     let mut backends = Backends::start(&block)?;
     let config = site(&plain(&backends), "balance = \"ip-hash\"");
     let server = OneServer::start(block, &config, |_| Ok(()))?;
+    server.await_upstreams()?;
     let clients = 24;
     let choices = || -> Result<Vec<String>> {
         (0..clients)
@@ -167,6 +169,7 @@ fn a_backup_is_used_only_while_the_active_ones_are_gone() -> Result<()> {
     );
     let extra = "mode = \"active-passive\"";
     let server = OneServer::start(block, &site(&servers, extra), |_| Ok(()))?;
+    server.await_upstreams()?;
     let mut client = server.client();
     ensure!(
         counts(&mut client, 30)?.into_keys().eq(["a".to_owned()]),
@@ -199,6 +202,7 @@ fn a_server_that_goes_is_not_noticed() -> Result<()> {
     let mut backends = Backends::start(&block)?;
     let config = site(&plain(&backends), "balance = \"least-connections\"");
     let server = OneServer::start(block, &config, |_| Ok(()))?;
+    server.await_upstreams()?;
     let address = server.address();
     let load = Load::start(move || Client::new(address).host("site.test"), "/", 200);
     load.go_on_for(100)?;
