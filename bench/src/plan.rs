@@ -80,6 +80,8 @@ pub struct Results {
 }
 
 pub struct Turn {
+    /// From 0.
+    pub round: usize,
     pub case: Case,
     pub kind: Kind,
     pub measured: Measured,
@@ -146,6 +148,7 @@ pub fn run(settings: &Settings, signals: &Signals) -> Result<Results> {
                     }
                 );
                 turns.push(Turn {
+                    round,
                     case,
                     kind: program.kind,
                     measured,
