@@ -29,6 +29,8 @@ pub enum Error {
         address: SocketAddr,
         source: std::io::Error,
     },
+    #[error("the edge is draining: it opens no listeners any more")]
+    Drains,
     #[error("cannot start the thread that checks servers: {source}")]
     Thread { source: std::io::Error },
 }

@@ -14,6 +14,7 @@
 mod body_limit;
 mod error;
 mod event;
+mod floating;
 mod forward;
 mod forwarded;
 mod health;
@@ -29,6 +30,7 @@ mod view;
 mod worker;
 
 pub use error::Error;
+pub use floating::Floating;
 pub use options::{
     Action, ClientSide, Listener, Options, PeerTls, Route, Site, Upstream, UpstreamHealth,
     UpstreamServer, WebServer,

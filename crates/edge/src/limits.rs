@@ -36,3 +36,5 @@ pub const CHECK_GAP_MIN: Duration = Duration::from_millis(50);
 pub const REAP_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the gauges of servers are brought up to date.
 pub const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the workers have to close their listeners on a floating address in good order.
+pub const FLOATING_CLOSE_TIMEOUT: Duration = Duration::from_millis(200);

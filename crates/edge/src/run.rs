@@ -21,6 +21,7 @@ use trilith_telemetry::{AccessLogFile, Telemetry};
 use trilith_web::Web;
 
 use crate::error::Error;
+use crate::floating::{Floating, NewListener};
 use crate::health;
 use crate::limits::{ACCEPT_BACKLOG, REAP_INTERVAL};
 use crate::options::{Listener, Options};
@@ -109,12 +110,16 @@ impl Edge {
             all: ConnectionLimit::new(options.client.connections_max, 0),
             per_ip: ConnectionLimit::new(usize::MAX, options.client.connections_per_ip_max),
         };
+        let mut doors = Vec::new();
         for (index, listeners) in by_worker.into_iter().enumerate() {
+            let (door, floating) = mpsc::unbounded_channel();
+            doors.push(door);
             let start = WorkerStart {
                 shared: self.shared.clone(),
                 telemetry: self.telemetry.clone(),
                 access_log: self.access_log.clone(),
                 listeners,
+                floating,
                 limits: limits.clone(),
                 drain: drain.clone(),
                 open: open.clone(),
@@ -126,6 +131,7 @@ impl Edge {
             tracing::info!(address = %listener.address, tls = listener.tls, "edge is listening");
         }
         Ok(Running {
+            floating: Arc::new(Floating::new(&addresses, doors)),
             listeners: addresses,
             drain,
             drain_timeout: options.drain_timeout,
@@ -199,6 +205,7 @@ fn check_listeners(options: &Options) -> Result<(), Error> {
 /// A serving edge.
 pub struct Running {
     listeners: Vec<Listener>,
+    floating: Arc<Floating>,
     drain: Drain,
     drain_timeout: Duration,
     limit: ConnectionLimit,
@@ -220,6 +227,11 @@ impl Running {
         &self.listeners
     }
 
+    /// Opens and closes floating addresses.
+    pub fn floating(&self) -> Arc<Floating> {
+        self.floating.clone()
+    }
+
     /// Client connections open now.
     pub fn connections(&self) -> usize {
         self.limit.open()
@@ -229,6 +241,7 @@ impl Running {
     /// has passed. What is left then ends with its worker.
     pub async fn finish(mut self) -> Drained {
         self.drain.wait().await;
+        self.floating.close_for_good().await;
         let all_closed = async { while self.closed.recv().await.is_some() {} };
         let left = match timeout(self.drain_timeout, all_closed).await {
             Ok(()) => 0,
@@ -253,6 +266,7 @@ struct WorkerStart {
     access_log: Option<AccessLogFile>,
     /// With whether they speak TLS.
     listeners: Vec<(TcpListener, bool)>,
+    floating: UnboundedReceiver<NewListener>,
     limits: Limits,
     drain: Drain,
     /// Held by everything that is to end before the drain has.
@@ -264,22 +278,16 @@ impl WorkerStart {
     async fn run(self) {
         let access = self.access_log.as_ref().map(AccessLogFile::handle);
         let worker = Worker::new(self.shared, self.telemetry.worker(), access, self.seed);
+        let accepting = Accepting {
+            worker: worker.clone(),
+            limits: self.limits,
+            drain: self.drain.clone(),
+            open: self.open.clone(),
+        };
         for (listener, tls) in self.listeners {
-            let listener = match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => listener,
-                Err(error) => {
-                    tracing::error!(%error, "a listener cannot be used by its worker");
-                    continue;
-                }
-            };
-            let accepting = Accepting {
-                worker: worker.clone(),
-                limits: self.limits.clone(),
-                drain: self.drain.clone(),
-                open: self.open.clone(),
-            };
-            spawn_local(accepting.run(listener, tls));
+            spawn_local(accepting.clone().run(listener, tls, self.drain.clone()));
         }
+        spawn_local(accepting.floating(self.floating));
         // Ends with the runtime.
         let open = self.open;
         let drain = self.drain;
@@ -297,15 +305,36 @@ impl WorkerStart {
     }
 }
 
+#[derive(Clone)]
 struct Accepting {
     worker: Rc<Worker>,
     limits: Limits,
+    /// Ends the connections.
     drain: Drain,
     open: mpsc::Sender<()>,
 }
 
 impl Accepting {
-    async fn run(self, listener: tokio::net::TcpListener, tls: bool) {
+    /// Accepts on the listeners of floating addresses as they come.
+    async fn floating(self, mut queue: UnboundedReceiver<NewListener>) {
+        while let Some(new) = queue.recv().await {
+            let accepting = self.clone();
+            spawn_local(async move {
+                accepting.run(new.socket, new.tls, new.drain).await;
+                drop(new.guard);
+            });
+        }
+    }
+
+    /// Accepts until `closing`.
+    async fn run(self, listener: TcpListener, tls: bool, closing: Drain) {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "a listener cannot be used by its worker");
+                return;
+            }
+        };
         let Self {
             worker,
             limits,
@@ -313,7 +342,7 @@ impl Accepting {
             open,
         } = self;
         let Limits { all, per_ip } = limits;
-        accept_loop(listener, drain.clone(), all, |stream, peer, permit| {
+        accept_loop(listener, closing, all, |stream, peer, permit| {
             let trusted = worker.shared.snapshot.load().is_trusted(peer.ip());
             let permit_of_ip = match trusted {
                 true => None,

@@ -209,3 +209,46 @@ async fn gauges_show_the_servers() {
     }
     panic!("no {expected}");
 }
+
+#[tokio::test]
+async fn floating_addresses_come_and_go() {
+    let stubs = three().await;
+    let lab = Lab::start(options(&addresses(&stubs)));
+    let floating = lab.running.floating();
+    let ip = std::net::IpAddr::from([127, 9, 8, 7]);
+    let address = std::net::SocketAddr::new(ip, lab.address.port());
+    for _ in 0..3 {
+        assert!(tokio::net::TcpStream::connect(address).await.is_err());
+        floating.open(ip).unwrap();
+        floating.open(ip).unwrap();
+        assert_eq!(floating.addresses(), [ip]);
+        let mut stream = connect(address).await;
+        assert_eq!(exchange(&mut stream, &get_path("/")).await.status, 200);
+        floating.close(ip).await;
+        floating.close(ip).await;
+        assert!(tokio::net::TcpStream::connect(address).await.is_err());
+        // Somebody else could take it, and who is connected stays so.
+        drop(std::net::TcpListener::bind(address).unwrap());
+        assert_eq!(exchange(&mut stream, &get_path("/")).await.status, 200);
+    }
+    // Open or not, the drain ends it.
+    floating.open(ip).unwrap();
+    lab.finish().await;
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_floating_address_that_somebody_has_is_not_shared() {
+    let stubs = three().await;
+    let lab = Lab::start(options(&addresses(&stubs)));
+    let ip = std::net::IpAddr::from([127, 9, 8, 6]);
+    let address = std::net::SocketAddr::new(ip, lab.address.port());
+    let other = std::net::TcpListener::bind(address).unwrap();
+    assert!(matches!(
+        lab.running.floating().open(ip),
+        Err(Error::Listen { .. })
+    ));
+    drop(other);
+    lab.running.floating().open(ip).unwrap();
+    lab.finish().await;
+}

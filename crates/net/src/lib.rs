@@ -12,5 +12,5 @@ mod workers;
 
 pub use accept::{ConnectionLimit, ConnectionPermit, accept_loop};
 pub use drain::{Drain, DrainTrigger, drain_pair};
-pub use listen::{listen, listen_each};
+pub use listen::{Whose, listen, listen_each, listen_each_of, stop_listening};
 pub use workers::Workers;
