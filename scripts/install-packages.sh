@@ -50,11 +50,11 @@ for package in "$@"; do
             mv -f "$saved_clusters" "$CLUSTERS"
             saved_clusters=
             ;;
-        haproxy | nginx)
+        haproxy | nginx | etcd-server)
             apt_install "$package"
             # Wanted as a program, not as a service that starts with the machine.
             if [ -d /run/systemd/system ]; then
-                systemctl disable --quiet "$package" || true
+                systemctl disable --quiet "${package%-server}" || true
             fi
             ;;
         *) apt_install "$package" ;;

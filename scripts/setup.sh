@@ -35,6 +35,8 @@ missing_packages() {
     if [ "$PURPOSE" = test ]; then
         # Both modules are needed to make a virtual environment with pip in it.
         python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv
+        # The cluster store's other backend is tested against the real one.
+        server_program etcd || echo etcd-server
     fi
     if [ "$PURPOSE" = bench ]; then
         server_program haproxy || echo haproxy

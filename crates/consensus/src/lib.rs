@@ -5,11 +5,12 @@
 //!   that every server comes to the same state; an epoch is never given twice; a lease has one holder per
 //!   epoch.
 //! Start reading at: [`Store`], [`View::apply`], [`Txn`].
-//! Tested by: `view/tests.rs`, `keeper/tests.rs`, `tests/suite.rs`, `sim`.
+//! Tested by: `view/tests.rs`, `memory/tests.rs`, `tests/suite.rs`, `sim`.
 #![forbid(unsafe_code)]
 
 mod error;
 mod limits;
+mod memory;
 mod name;
 mod store;
 mod txn;
@@ -19,6 +20,7 @@ pub use error::StoreError;
 pub use limits::{
     ENTRIES_MAX, KEY_BYTES_MAX, LEASES_MAX, STATE_BYTES_MAX, TXN_STEPS_MAX, VALUE_BYTES_MAX,
 };
+pub use memory::MemoryStore;
 pub use name::{InvalidKey, Key};
 pub use store::{BoxFuture, Member, Membership, Store};
 pub use txn::{Command, Condition, Outcome, Txn, Write};
