@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -17,8 +18,15 @@ pub struct Floating {
     /// The edge's ports, with whether they speak TLS.
     ports: Vec<(u16, bool)>,
     /// To each worker; none once the edge drains.
-    workers: Mutex<Vec<mpsc::UnboundedSender<NewListener>>>,
+    workers: Mutex<Vec<mpsc::UnboundedSender<ToWorker>>>,
     open: Mutex<BTreeMap<IpAddr, Open>>,
+}
+
+/// What a worker is told besides connections.
+pub(crate) enum ToWorker {
+    Listen(NewListener),
+    /// Answered as soon as the worker gets to it.
+    Ping(mpsc::Sender<()>),
 }
 
 /// A listener for a worker to accept on until `drain`.
@@ -41,7 +49,7 @@ struct Open {
 impl Floating {
     pub(crate) fn new(
         listeners: &[Listener],
-        workers: Vec<mpsc::UnboundedSender<NewListener>>,
+        workers: Vec<mpsc::UnboundedSender<ToWorker>>,
     ) -> Self {
         let mut ports: Vec<(u16, bool)> = listeners
             .iter()
@@ -87,12 +95,12 @@ impl Floating {
         for (sockets, tls) in bound {
             for (worker, socket) in workers.iter().zip(sockets) {
                 // A send fails only when the worker has ended; its socket then closes here.
-                let _ = worker.send(NewListener {
+                let _ = worker.send(ToWorker::Listen(NewListener {
                     socket,
                     tls,
                     drain: drained.clone(),
                     guard: guard.clone(),
-                });
+                }));
             }
         }
         let opened = Open {
@@ -127,6 +135,21 @@ impl Floating {
     /// The addresses that are open.
     pub fn addresses(&self) -> Vec<IpAddr> {
         lock(&self.open).keys().copied().collect()
+    }
+
+    /// Whether every worker gets to its work within `patience`, and the edge is not draining.
+    pub async fn workers_answer(&self, patience: Duration) -> bool {
+        let (pong, mut pongs) = mpsc::channel(1);
+        let asked = {
+            let workers = lock(&self.workers);
+            let ping = |worker: &mpsc::UnboundedSender<_>| {
+                worker.send(ToWorker::Ping(pong.clone())).is_ok()
+            };
+            !workers.is_empty() && workers.iter().all(ping)
+        };
+        drop(pong);
+        // Ends when the last worker has dropped its end.
+        asked && timeout(patience, pongs.recv()).await.is_ok()
     }
 
     /// Closes everything, and opens nothing any more.

@@ -21,7 +21,7 @@ use trilith_telemetry::{AccessLogFile, Telemetry};
 use trilith_web::Web;
 
 use crate::error::Error;
-use crate::floating::{Floating, NewListener};
+use crate::floating::{Floating, ToWorker};
 use crate::health;
 use crate::limits::{ACCEPT_BACKLOG, REAP_INTERVAL};
 use crate::options::{Listener, Options};
@@ -110,16 +110,16 @@ impl Edge {
             all: ConnectionLimit::new(options.client.connections_max, 0),
             per_ip: ConnectionLimit::new(usize::MAX, options.client.connections_per_ip_max),
         };
-        let mut doors = Vec::new();
+        let mut to_workers = Vec::new();
         for (index, listeners) in by_worker.into_iter().enumerate() {
-            let (door, floating) = mpsc::unbounded_channel();
-            doors.push(door);
+            let (to_worker, orders) = mpsc::unbounded_channel();
+            to_workers.push(to_worker);
             let start = WorkerStart {
                 shared: self.shared.clone(),
                 telemetry: self.telemetry.clone(),
                 access_log: self.access_log.clone(),
                 listeners,
-                floating,
+                orders,
                 limits: limits.clone(),
                 drain: drain.clone(),
                 open: open.clone(),
@@ -131,7 +131,7 @@ impl Edge {
             tracing::info!(address = %listener.address, tls = listener.tls, "edge is listening");
         }
         Ok(Running {
-            floating: Arc::new(Floating::new(&addresses, doors)),
+            floating: Arc::new(Floating::new(&addresses, to_workers)),
             listeners: addresses,
             drain,
             drain_timeout: options.drain_timeout,
@@ -266,7 +266,7 @@ struct WorkerStart {
     access_log: Option<AccessLogFile>,
     /// With whether they speak TLS.
     listeners: Vec<(TcpListener, bool)>,
-    floating: UnboundedReceiver<NewListener>,
+    orders: UnboundedReceiver<ToWorker>,
     limits: Limits,
     drain: Drain,
     /// Held by everything that is to end before the drain has.
@@ -287,7 +287,7 @@ impl WorkerStart {
         for (listener, tls) in self.listeners {
             spawn_local(accepting.clone().run(listener, tls, self.drain.clone()));
         }
-        spawn_local(accepting.floating(self.floating));
+        spawn_local(accepting.obey(self.orders));
         // Ends with the runtime.
         let open = self.open;
         let drain = self.drain;
@@ -316,8 +316,15 @@ struct Accepting {
 
 impl Accepting {
     /// Accepts on the listeners of floating addresses as they come.
-    async fn floating(self, mut queue: UnboundedReceiver<NewListener>) {
-        while let Some(new) = queue.recv().await {
+    async fn obey(self, mut orders: UnboundedReceiver<ToWorker>) {
+        while let Some(order) = orders.recv().await {
+            let new = match order {
+                ToWorker::Listen(new) => new,
+                ToWorker::Ping(pong) => {
+                    drop(pong);
+                    continue;
+                }
+            };
             let accepting = self.clone();
             spawn_local(async move {
                 accepting.run(new.socket, new.tls, new.drain).await;

@@ -231,10 +231,12 @@ async fn floating_addresses_come_and_go() {
         drop(std::net::TcpListener::bind(address).unwrap());
         assert_eq!(exchange(&mut stream, &get_path("/")).await.status, 200);
     }
+    assert!(floating.workers_answer(Duration::from_secs(60)).await);
     // Open or not, the drain ends it.
     floating.open(ip).unwrap();
     lab.finish().await;
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    assert!(!floating.workers_answer(Duration::from_secs(60)).await);
 }
 
 #[tokio::test]
