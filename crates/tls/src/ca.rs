@@ -17,8 +17,9 @@ use rustls::sign::CertifiedKey;
 use trilith_base::ServerName;
 
 use crate::error::TlsError;
+use crate::join::Fingerprint;
 use crate::limits::{CA_VALIDITY, CLOCK_SKEW, LEAF_VALIDITY};
-use crate::peer::peer_dns_name;
+use crate::peer::{PEER_DOMAIN, peer_dns_name};
 use crate::provider::provider;
 
 /// The CA's certificate in the secrets folder; browsers may be told to trust it.
@@ -112,9 +113,24 @@ impl Ca {
         &self.certificate_pem
     }
 
+    /// What a join token says of the CA, so that a new server knows it when it sees it.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.certificate)
+    }
+
     /// A certificate for a site: `names` are host names or IP addresses, the first is the subject.
     /// Valid for 90 days from `now`. The key exists in memory only.
+    ///
+    /// # Errors
+    /// Names below `trilith.internal` are those of servers, and no site's.
     pub fn issue_site(&self, names: &[String], now: SystemTime) -> Result<CertifiedKey, TlsError> {
+        let of_peer = |name: &&String| name.to_ascii_lowercase().ends_with(PEER_DOMAIN);
+        if let Some(name) = names.iter().find(of_peer) {
+            return Err(TlsError::Issue {
+                names: name.clone(),
+                reason: format!("names that end in {PEER_DOMAIN} belong to servers"),
+            });
+        }
         let sans = names
             .iter()
             .map(|name| site_san(name))
@@ -151,7 +167,7 @@ impl Ca {
         self.issue(server.as_str(), sans, usages, now)
     }
 
-    fn issue(
+    pub(crate) fn issue(
         &self,
         subject: &str,
         sans: Vec<SanType>,

@@ -23,6 +23,8 @@ pub enum TlsError {
     Invalid { path: PathBuf, reason: String },
     #[error("cannot issue a certificate for {names}: {reason}")]
     Issue { names: String, reason: String },
+    #[error("the certificate is not that of a server: {0}")]
+    NoPeer(String),
     #[error("TLS could not be set up: {0}")]
     Setup(#[from] rustls::Error),
 }

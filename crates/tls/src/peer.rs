@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use rustls::client::{ClientSessionMemoryCache, ResolvesClientCert, Resumption};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::{CertificateDer, ServerName as TlsName};
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
@@ -17,13 +17,19 @@ use trilith_base::ServerName;
 
 use crate::ca::Ca;
 use crate::error::TlsError;
-use crate::limits::{PEER_SESSIONS, TICKETS_PER_HANDSHAKE};
+use crate::limits::TICKETS_PER_HANDSHAKE;
 use crate::provider::provider;
+use crate::sessions::Sessions;
 
 /// ALPN of requests for sites, from edge to web server: HTTP/1.1 as it came.
 pub const ALPN_HTTP: &[u8] = b"trilith-http";
 /// ALPN of the peer API: HTTP/1.1 with JSON.
 pub const ALPN_PEER: &[u8] = b"trilith-peer";
+/// ALPN of a server that has no certificate yet, and comes with a token.
+pub const ALPN_JOIN: &[u8] = b"trilith-join";
+
+/// Names of servers in their certificates end in this; no site may have such a name.
+pub(crate) const PEER_DOMAIN: &str = ".trilith.internal";
 
 /// How this server proves to its peers who it is, and how it checks them. Cloning shares it;
 /// [`PeerIdentity::renew`] is seen by every config made from it.
@@ -79,6 +85,20 @@ impl PeerIdentity {
         Ok(Arc::new(config))
     }
 
+    /// For those who come to join, on the same port: this server's certificate, none of theirs, and
+    /// [`ALPN_JOIN`] alone. Nothing but the joining of servers may be behind it.
+    pub fn join_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(self.clone()));
+        config.alpn_protocols = vec![ALPN_JOIN.to_vec()];
+        // Nobody joins twice.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Arc::new(config))
+    }
+
     /// For connections to peers; `alpn` is [`ALPN_HTTP`] or [`ALPN_PEER`]. Use [`peer_name`] as the
     /// name to verify.
     pub fn client_config(&self, alpn: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
@@ -87,8 +107,9 @@ impl PeerIdentity {
             .with_root_certificates(self.roots()?)
             .with_client_cert_resolver(Arc::new(self.clone()));
         config.alpn_protocols = vec![alpn.to_vec()];
-        let sessions = Arc::new(ClientSessionMemoryCache::new(PEER_SESSIONS));
-        config.resumption = Resumption::store(sessions);
+        // A resumed session shows the certificate it began with, so none outlives the certificate.
+        let sessions = Sessions::new(Arc::clone(&self.certified));
+        config.resumption = Resumption::store(Arc::new(sessions));
         Ok(Arc::new(config))
     }
 
@@ -126,8 +147,27 @@ pub fn peer_name(server: &ServerName) -> TlsName<'static> {
     TlsName::try_from(peer_dns_name(server)).expect("a server name is a DNS label")
 }
 
+/// Which server a certificate belongs to. The certificate must have been verified, as
+/// [`PeerIdentity::server_config`] does: this only reads it.
+///
+/// # Errors
+/// It is no server's: of the names in it not exactly one is that of a server.
+pub fn peer_of(certificate: &CertificateDer<'_>) -> Result<ServerName, TlsError> {
+    let parsed = webpki::EndEntityCert::try_from(certificate)
+        .map_err(|error| TlsError::NoPeer(format!("it cannot be read: {error}")))?;
+    let mut names = parsed
+        .valid_dns_names()
+        .filter_map(|name| name.strip_suffix(PEER_DOMAIN));
+    let (Some(name), None) = (names.next(), names.next()) else {
+        return Err(TlsError::NoPeer(
+            "it does not name exactly one server".to_owned(),
+        ));
+    };
+    ServerName::new(name).map_err(|error| TlsError::NoPeer(error.to_string()))
+}
+
 pub(crate) fn peer_dns_name(server: &ServerName) -> String {
-    format!("{server}.trilith.internal")
+    format!("{server}{PEER_DOMAIN}")
 }
 
 #[cfg(test)]

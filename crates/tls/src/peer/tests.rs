@@ -55,9 +55,14 @@ fn another_clusters_certificate_opens_nothing() {
 fn a_sites_certificate_is_no_peers() {
     let ca = ca();
     let two = identity(&ca, "two");
-    let site = ca
-        .issue_site(&["one.trilith.internal".to_owned()], SystemTime::now())
-        .unwrap();
+    // The CA would not even issue it.
+    let names = ["one.trilith.internal".to_owned()];
+    assert!(ca.issue_site(&names, SystemTime::now()).is_err());
+    let sans = vec![rcgen::SanType::DnsName(
+        "one.trilith.internal".try_into().unwrap(),
+    )];
+    let usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    let site = ca.issue("one", sans, usages, SystemTime::now()).unwrap();
     let impostor = PeerIdentity {
         certified: Arc::new(ArcSwap::from_pointee(site)),
         ca: ca.certificate().clone(),
@@ -94,4 +99,56 @@ fn a_renewed_certificate_is_used_at_once() {
     let shown = server.peer_certificates().unwrap()[0].clone();
     assert_ne!(shown, before.cert[0]);
     assert_eq!(shown, one.certified.load_full().cert[0]);
+}
+
+#[test]
+fn the_name_of_a_peer_is_in_its_certificate() {
+    let ca = ca();
+    let one = identity(&ca, "one");
+    let shown = one.certified.load_full().cert[0].clone();
+    assert_eq!(peer_of(&shown).unwrap(), name("one"));
+    assert!(peer_of(ca.certificate()).is_err());
+    let site = ca
+        .issue_site(&["www.foobar.com".to_owned()], SystemTime::now())
+        .unwrap();
+    assert!(peer_of(&site.cert[0]).is_err());
+    assert!(peer_of(&CertificateDer::from(vec![0x30, 0x00])).is_err());
+}
+
+#[test]
+fn two_names_are_no_name() {
+    let ca = ca();
+    let san = |text: &str| rcgen::SanType::DnsName(text.try_into().unwrap());
+    let sans = vec![san("one.trilith.internal"), san("two.trilith.internal")];
+    let both = ca
+        .issue("one", sans, Vec::new(), SystemTime::now())
+        .unwrap();
+    assert!(peer_of(&both.cert[0]).is_err());
+}
+
+#[test]
+fn a_resumed_session_does_not_outlive_the_certificate() {
+    let ca = ca();
+    let (one, two) = (identity(&ca, "one"), identity(&ca, "two"));
+    let client = one.client_config(ALPN_PEER).unwrap();
+    let server = two.server_config().unwrap();
+    let shown = || {
+        let client = ClientConnection::new(client.clone(), peer_name(&name("two"))).unwrap();
+        let server = ServerConnection::new(server.clone()).unwrap();
+        let (_, server) = handshake(client, server).unwrap();
+        (
+            server.handshake_kind().unwrap(),
+            server.peer_certificates().unwrap()[0].clone().into_owned(),
+        )
+    };
+    let (_, first) = shown();
+    let (kind, resumed) = shown();
+    assert_eq!(kind, rustls::HandshakeKind::Resumed);
+    assert_eq!(resumed, first);
+    one.renew(&ca, &name("one"), [127, 0, 1, 1].into(), SystemTime::now())
+        .unwrap();
+    let (kind, renewed) = shown();
+    assert_ne!(kind, rustls::HandshakeKind::Resumed);
+    assert_eq!(renewed, one.certified.load_full().cert[0]);
+    assert_eq!(shown().0, rustls::HandshakeKind::Resumed);
 }
