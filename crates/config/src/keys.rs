@@ -12,6 +12,7 @@ mod route;
 mod site;
 mod template;
 mod upstream;
+mod vip;
 
 use std::fmt;
 
@@ -20,8 +21,10 @@ pub use reference::reference_markdown;
 pub use template::commented_template;
 
 /// All tables of the file, in the order in which they are best read.
-pub static SECTIONS: [&Section; 14] = [
+pub static SECTIONS: [&Section; 16] = [
     &cluster::CLUSTER,
+    &vip::STORE,
+    &vip::VIP,
     &cluster::PORTS,
     &cluster::CODE,
     &cluster::SERVER,

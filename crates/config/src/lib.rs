@@ -18,9 +18,9 @@ mod values;
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use keys::{UnknownKey, commented_template, explain, reference_markdown};
 pub use model::{
-    App, Balance, Cluster, Code, Config, Database, Edge, HealthCheck, Loaded, Mode, Ports, Role,
-    Roles, Route, RouteAction, Server, Site, SiteTls, Synchronous, Upstream, UpstreamServer, Vip,
-    Workers,
+    App, Balance, Cluster, Code, Config, Database, Edge, FloatingAddress, HealthCheck, Loaded,
+    Mode, OnQuorumLoss, Ports, Role, Roles, Route, RouteAction, Server, Site, SiteTls, StoreKind,
+    Synchronous, Upstream, UpstreamServer, VipConfig, VipMode, Workers,
 };
 pub use values::{
     AppName, CodePath, HostName, InvalidValue, PathPattern, RedirectStatus, UpstreamName, UrlPath,

@@ -4,6 +4,12 @@
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Most `[[server]]` tables.
 pub const SERVERS_MAX: usize = 32;
+/// Most floating addresses.
+pub const ADDRESSES_MAX: usize = 16;
+/// Most endpoints of `cluster.store`.
+pub const ENDPOINTS_MAX: usize = 16;
+/// Most words of a hook's command line.
+pub const HOOK_WORDS_MAX: usize = 64;
 /// Most `[[site]]` tables.
 pub const SITES_MAX: usize = 1_000;
 /// Most `[[site.route]]` tables of all sites together.

@@ -29,6 +29,10 @@ pub use words::{Balance, Mode, Role, Roles};
 #[non_exhaustive]
 pub struct Config {
     pub cluster: Cluster,
+    /// `cluster.vip` and `[vip]`.
+    pub vip: VipConfig,
+    /// `cluster.store`.
+    pub store: StoreKind,
     pub ports: Ports,
     pub code: Code,
     /// In file order; never empty; names and addresses are unique.
@@ -57,7 +61,6 @@ pub struct Loaded {
 pub struct Cluster {
     /// A DNS label, like a server's name.
     pub name: ServerName,
-    pub vip: Option<Vip>,
     /// What every server keeps its state below; see [`Config::state_dir`].
     pub data: PathBuf,
     /// Folder with the cluster's CA and the database passwords, the same on every server.
@@ -65,13 +68,62 @@ pub struct Cluster {
     pub workers: Workers,
 }
 
-/// The floating address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The floating addresses and how they are held.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Vip {
-    pub address: IpAddr,
+pub struct VipConfig {
+    /// In file order; unique, none is a server's; empty without `cluster.vip`. All are loopback
+    /// addresses or none is, like the servers'.
+    pub addresses: Vec<FloatingAddress>,
+    /// As written, or what fits the addresses; [`VipMode::None`] where there are none.
+    pub mode: VipMode,
+    pub on_quorum_loss: OnQuorumLoss,
+}
+
+/// An address that moves from edge to edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub struct FloatingAddress {
+    pub ip: IpAddr,
     /// Bits of the network part; 32 or 128 where the file gives the bare address.
-    pub prefix_len: u8,
+    pub prefix: u8,
+}
+
+/// What makes an edge reachable under a floating address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VipMode {
+    /// The address is there on every server (127.0.0.0/8); the holder alone listens on it.
+    Loopback,
+    /// The holder puts the address on a network interface. `None`: on the one whose network has
+    /// it, else the one of the server's own address.
+    L2 { interface: Option<String> },
+    /// The holder runs a program. Both are argument lists, an absolute path first; `release` may be
+    /// empty: then nothing is run.
+    Hook {
+        take: Vec<String>,
+        release: Vec<String>,
+    },
+    /// Trilith leaves the addresses alone.
+    None,
+}
+
+/// What a holder does when the servers cannot agree any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnQuorumLoss {
+    /// Keep or take an address that nobody answers for, and yield at the first conflict.
+    #[default]
+    Orphan,
+    /// Give it up when the lease ends.
+    Release,
+}
+
+/// Where the cluster's agreement is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In Trilith itself. Then there are not exactly two servers.
+    Embedded,
+    /// In an etcd that runs already. Endpoints as `http://host:port`; never empty; unique.
+    Etcd { endpoints: Vec<String> },
 }
 
 /// How many data plane threads a server runs.

@@ -13,6 +13,7 @@ mod site;
 mod syntax;
 mod table;
 mod upstream;
+mod vip;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +25,7 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity, quoted};
 use crate::keys::{self, SECTIONS, Section, Shape};
 use crate::limits::{APPS_MAX, SERVERS_MAX, SITES_MAX, UPSTREAMS_MAX};
-use crate::model::{App, Config, Loaded};
+use crate::model::{App, Config, Loaded, StoreKind};
 use crate::similar::similar;
 use crate::values::AppName;
 use table::{Context, Span, Table, belongs_to};
@@ -58,7 +59,11 @@ impl Config {
 
 fn read<'a>(cx: &'a Context<'a>, root: &'a DeTable<'a>) -> Option<Config> {
     report_unknown_tables(cx, root);
-    let cluster = single(cx, root, "cluster").and_then(|table| cluster::cluster(&table));
+    let cluster_table = single(cx, root, "cluster");
+    let cluster = cluster_table.as_ref().and_then(cluster::cluster);
+    let store = cluster_table.as_ref().and_then(cluster::store);
+    let addresses = cluster_table.as_ref().and_then(vip::addresses);
+    let vip = single(cx, root, "vip").and_then(|table| vip::vip(&table, addresses));
     let ports = single(cx, root, "ports").and_then(|table| cluster::ports(&table));
     let code = single(cx, root, "code").and_then(|table| cluster::code(&table));
     let edge = single(cx, root, "edge").and_then(|table| cluster::edge(&table));
@@ -80,9 +85,14 @@ fn read<'a>(cx: &'a Context<'a>, root: &'a DeTable<'a>) -> Option<Config> {
         );
     }
     let headers: Vec<Span> = server_tables.iter().map(|t| t.span.clone()).collect();
-    check::check(cx, &servers, &headers, &apps, ports.as_ref());
+    check::check(cx, &servers, &apps, ports.as_ref());
+    if matches!(store, Some(StoreKind::Embedded)) && !cx.facts.borrow().servers_broken {
+        check::check_majority(cx, &headers);
+    }
     Some(Config {
         cluster: cluster?,
+        vip: vip?,
+        store: store?,
         ports: ports?,
         code: code?,
         servers,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use trilith_config::{Config, Role, RouteAction};
+use trilith_config::{Config, Role, RouteAction, StoreKind, VipMode};
 
 const GOOD: [&str; 5] = [
     include_str!("good/design.toml"),
@@ -14,7 +14,11 @@ const GOOD: [&str; 5] = [
 ];
 
 /// Pieces that mean something, so that mutations get past the first check.
-const PIECES: [&str; 24] = [
+const PIECES: [&str; 28] = [
+    "[vip]\n",
+    "mode = \"hook\"\n",
+    "vip = [\"10.0.0.100/24\", \"10.0.0.101\"]\n",
+    "hook_take = [\"/x\"]\n",
     "[[server]]\n",
     "[[site]]\n",
     "[[site.route]]\n",
@@ -77,6 +81,11 @@ fn check_promises(config: &Config) {
             _ => {}
         }
     }
+    assert!(config.servers.len() != 2 || config.store != StoreKind::Embedded);
+    assert_eq!(
+        config.addresses().is_empty(),
+        config.vip.mode == VipMode::None
+    );
     for upstream in &config.upstreams {
         assert!(upstream.servers.iter().any(|server| !server.backup));
     }

@@ -78,6 +78,10 @@ impl Plan {
             let what = format!("port {} cannot be for both HTTP and HTTPS", args.http);
             return Err(Failure::usage(what).next("trilith demo --http 8080 --https 8443"));
         }
+        if args.servers == 2 {
+            let what = "two servers cannot outvote each other";
+            return Err(Failure::usage(what).next("trilith demo --servers 3"));
+        }
         let sites = match &args.sites {
             Some(path) => Some(std::fs::read_to_string(path).map_err(at(path))?),
             None => None,
@@ -286,5 +290,6 @@ mod tests {
     fn what_cannot_be_is_refused() {
         assert!(plan(&["--vip", "127.0.1.2"]).is_err());
         assert!(plan(&["--http", "8443"]).is_err());
+        assert!(plan(&["--servers", "2"]).is_err());
     }
 }

@@ -18,15 +18,27 @@ pub(super) static CLUSTER: Section = Section {
         .in_template(),
         Key::new(
             "vip",
-            Kind::Text("IP address, with or without the length of its network's prefix"),
+            Kind::Mixed(
+                "IP address, with or without the length of its network's prefix, or a list of them",
+            ),
             Preset::Unset("no floating address"),
-            "The floating address: what the host names of the sites lead to. One server with the role \
-             `edge` holds it; now the first one of the file. Leave it out behind a cloud provider's \
-             load balancer, or with one server.",
+            "The floating address: what the host names of the sites lead to. One healthy server with \
+             the role `edge` holds it, and another one takes it when that fails. Of several addresses \
+             each edge holds one, while it is well. `[vip]` says how it is held. Leave it out behind a \
+             cloud provider's load balancer, or with one server.",
         )
         .example(r#""10.0.0.100/24""#)
         .also(&["virtual_ip", "floating_ip", "floating_address", "virtual_address"])
         .in_template(),
+        Key::new(
+            "store",
+            Kind::Mixed("\"embedded\", or a table"),
+            Preset::Value(r#""embedded""#),
+            "Where the servers keep what they agree on: who holds what, and the config. `\"embedded\"` \
+             is Trilith itself; a table names an etcd that runs already.",
+        )
+        .example(r#"{ etcd = ["http://10.0.0.5:2379"] }"#)
+        .also(&["dcs", "etcd", "consensus", "raft", "backend"]),
         Key::new(
             "data",
             Kind::Text("folder"),
@@ -166,9 +178,10 @@ pub(super) static SERVER: Section = Section {
     path: "server",
     shape: Shape::List,
     also: &["servers", "node", "nodes", "host", "hosts", "machine"],
-    meaning: "One machine that runs `trilith run`. The order of the servers counts: the first one \
-              with the role `edge` holds the floating address, the first one with the role `db` has \
-              the primary database.",
+    meaning: "One machine that runs `trilith run`. With two of \
+              them neither could go on without the other, so there is one, or there are three or more. \
+              The order of the servers counts: the floating addresses start on the servers with the \
+              role `edge` in this order, the first one with the role `db` has the primary database.",
     keys: &[
         Key::new(
             "name",

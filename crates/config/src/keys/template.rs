@@ -16,7 +16,7 @@ const IN_FORCE: [&str; 7] = [
 ];
 
 /// Tables that are comments as a whole.
-const COMMENTED: [&str; 3] = ["database", "upstream", "edge"];
+const COMMENTED: [&str; 4] = ["vip", "database", "upstream", "edge"];
 
 /// A commented file for three servers that parses, with the keys that people change first.
 pub fn commented_template() -> String {

@@ -35,8 +35,21 @@ fn file_with(section: &Section, keys: &[(&str, &str)]) -> String {
     };
     let mut route = vec![("path", "\"/api/*\"")];
     route.extend(route_answer);
-    let tables: [(&str, Vec<(&str, &str)>); 10] = [
-        ("cluster", vec![]),
+    let store = inline("cluster.store", &[("etcd", "[\"http://10.0.0.5:2379\"]")]);
+    let cluster = match section.path {
+        "cluster.store" => vec![("store", &*store)],
+        _ => vec![],
+    };
+    // A key of one mode needs the mode.
+    let vip = match (section.path, keys.first().map_or("", |(key, _)| *key)) {
+        ("vip", "interface") => vec![("mode", "\"l2\"")],
+        ("vip", "hook_take") => vec![("mode", "\"hook\"")],
+        ("vip", "hook_release") => vec![("mode", "\"hook\""), ("hook_take", "[\"/bin/true\"]")],
+        _ => vec![],
+    };
+    let tables: [(&str, Vec<(&str, &str)>); 11] = [
+        ("cluster", cluster),
+        ("vip", vip),
         ("ports", vec![]),
         ("code", vec![]),
         (
@@ -59,7 +72,8 @@ fn file_with(section: &Section, keys: &[(&str, &str)]) -> String {
     ];
     // Does whatever the server of the test does not.
     let mut text = String::from(
-        "[[server]]\nname = \"other\"\naddress = \"10.0.0.9\"\nroles = [\"edge\", \"web\", \"db\"]\n",
+        "[[server]]\nname = \"other\"\naddress = \"10.0.0.9\"\nroles = [\"edge\", \"web\", \"db\"]\n\
+         [[server]]\nname = \"witness\"\naddress = \"10.0.0.8\"\nroles = []\n",
     );
     for (path, base) in tables {
         let mut all: BTreeMap<&str, &str> = base.into_iter().collect();

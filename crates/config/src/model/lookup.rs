@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use trilith_base::ServerName;
 
-use super::{App, Config, Role, RouteAction, Server, Upstream, Vip};
+use super::{App, Config, FloatingAddress, Role, RouteAction, Server, Upstream, VipMode};
 use crate::values::{AppName, CodePath, UpstreamName, UrlPath};
 
 impl Config {
@@ -30,14 +30,20 @@ impl Config {
         self.with_role(Role::Db).next()
     }
 
+    /// The floating addresses, in file order.
+    pub fn addresses(&self) -> &[FloatingAddress] {
+        &self.vip.addresses
+    }
+
+    /// The first floating address.
     pub fn floating_address(&self) -> Option<IpAddr> {
-        self.cluster.vip.map(|vip| vip.address)
+        self.vip.addresses.first().map(|vip| vip.ip)
     }
 
     /// The server that holds the floating address: the first `edge` server of the file. `None`
     /// without `vip`.
     pub fn floating_holder(&self) -> Option<&Server> {
-        self.cluster.vip?;
+        self.vip.addresses.first()?;
         self.with_role(Role::Edge).next()
     }
 
@@ -102,9 +108,21 @@ impl Server {
     }
 }
 
-impl fmt::Display for Vip {
+impl fmt::Display for FloatingAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix_len)
+        write!(f, "{}/{}", self.ip, self.prefix)
+    }
+}
+
+impl VipMode {
+    /// The word of the file.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::L2 { .. } => "l2",
+            Self::Hook { .. } => "hook",
+            Self::None => "none",
+        }
     }
 }
 

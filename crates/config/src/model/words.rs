@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::OnQuorumLoss;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     Edge,
@@ -130,5 +132,14 @@ impl Mode {
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl OnQuorumLoss {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Orphan => "orphan",
+            Self::Release => "release",
+        }
     }
 }

@@ -5,14 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::table::{Context, Placed, Span};
 use crate::diagnostics::{Diagnostic, Severity, quoted};
-use crate::model::{App, Ports, Role, Server, Vip};
+use crate::model::{App, FloatingAddress, Ports, Role, Server};
 use crate::similar::most_similar;
 use crate::values::{AppName, UpstreamName};
 
 /// What was seen while reading, with its places.
 #[derive(Default)]
 pub(super) struct Facts {
-    pub vip: Option<Placed<Vip>>,
+    pub vips: Vec<Placed<FloatingAddress>>,
     pub addresses: Vec<Placed<IpAddr>>,
     /// Some server could not be read: what no server seems to do, that one may.
     pub servers_broken: bool,
@@ -34,7 +34,6 @@ pub(super) struct Facts {
 pub(super) fn check(
     cx: &Context<'_>,
     servers: &[Server],
-    server_headers: &[Span],
     apps: &BTreeMap<AppName, App>,
     ports: Option<&Ports>,
 ) {
@@ -42,7 +41,6 @@ pub(super) fn check(
     check_addresses(cx, &facts);
     if !facts.servers_broken && !servers.is_empty() {
         check_roles(cx, &facts, servers);
-        check_majority(cx, server_headers);
     }
     check_apps(cx, &facts, apps);
     check_upstreams(cx, &facts);
@@ -57,14 +55,15 @@ pub(super) fn check(
     }
 }
 
+fn kind(loopback: bool) -> &'static str {
+    if loopback {
+        "a loopback address"
+    } else {
+        "no loopback address"
+    }
+}
+
 fn check_addresses(cx: &Context<'_>, facts: &Facts) {
-    let kind = |loopback: bool| {
-        if loopback {
-            "a loopback address"
-        } else {
-            "no loopback address"
-        }
-    };
     let Some(first) = facts.addresses.first() else {
         return;
     };
@@ -82,8 +81,19 @@ fn check_addresses(cx: &Context<'_>, facts: &Facts) {
             .with_help("a loopback address cannot be reached from another machine"),
         );
     }
-    let Some(vip) = &facts.vip else { return };
-    let same = |address: &&Placed<IpAddr>| address.value == vip.value.address;
+    for vip in &facts.vips {
+        check_floating(cx, facts, vip, mixed.is_none().then_some(first));
+    }
+}
+
+/// `first`: a server's address that is of the same kind as all others.
+fn check_floating(
+    cx: &Context<'_>,
+    facts: &Facts,
+    vip: &Placed<FloatingAddress>,
+    first: Option<&Placed<IpAddr>>,
+) {
+    let same = |address: &&Placed<IpAddr>| address.value == vip.value.ip;
     if let Some(server) = facts.addresses.iter().find(same) {
         cx.push(
             Diagnostic::error(vip.span.clone(), "the floating address belongs to a server")
@@ -91,7 +101,10 @@ fn check_addresses(cx: &Context<'_>, facts: &Facts) {
                 .with_context(server.span.clone(), "this stays with its server")
                 .with_help("choose a free address of the servers' network"),
         );
-    } else if mixed.is_none() && vip.value.address.is_loopback() != is_loopback {
+    } else if let Some(first) = first
+        && vip.value.ip.is_loopback() != first.value.is_loopback()
+    {
+        let is_loopback = first.value.is_loopback();
         cx.push(
             Diagnostic::error(
                 vip.span.clone(),
@@ -110,7 +123,7 @@ fn check_roles(cx: &Context<'_>, facts: &Facts, servers: &[Server]) {
     let count = |role: Role| servers.iter().filter(|server| server.has(role)).count();
     let help = |role: Role| format!("add \"{role}\" to the `roles` of a server");
     if count(Role::Edge) == 0 {
-        let (span, message) = match (&facts.first_site, &facts.vip) {
+        let (span, message) = match (&facts.first_site, facts.vips.first()) {
             (Some(site), _) => (
                 site,
                 "no server has the role \"edge\", so nothing listens for this site",
@@ -131,6 +144,16 @@ fn check_roles(cx: &Context<'_>, facts: &Facts, servers: &[Server]) {
             used.value
         );
         cx.push(Diagnostic::error(used.span.clone(), message).with_help(help(Role::Web)));
+    }
+    let edges = count(Role::Edge);
+    if edges > 0
+        && let Some(vip) = facts.vips.get(edges)
+    {
+        cx.push(
+            Diagnostic::warning(vip.span.clone(), "more floating addresses than edges")
+                .with_label("some edge always holds two")
+                .with_help("one address for each server with the role \"edge\" spreads the load"),
+        );
     }
     if count(Role::Web) == 1 {
         for span in &facts.passive_routes {
@@ -153,14 +176,18 @@ fn check_roles(cx: &Context<'_>, facts: &Facts, servers: &[Server]) {
     }
 }
 
-fn check_majority(cx: &Context<'_>, server_headers: &[Span]) {
-    if let [_, second] = server_headers {
+/// Whether the servers can decide anything when one of them is gone. One server decides alone;
+/// with two, neither may go on without the other, so that the second one doubles the outages.
+pub(super) fn check_majority(cx: &Context<'_>, server_headers: &[Span]) {
+    if let [first, second] = server_headers {
         cx.push(
-            Diagnostic::warning(
+            Diagnostic::error(
                 second.clone(),
-                "two servers have no majority when one of them is lost",
+                "two servers cannot outvote each other when the line between them is cut",
             )
-            .with_help("add a third one; with `roles = []` it can be small and only votes"),
+            .with_label("there is no third one")
+            .with_context(first.clone(), "")
+            .with_help("add a third; a witness with `roles = []` is enough, and can be small"),
         );
     }
 }
@@ -244,7 +271,7 @@ fn check_upstreams(cx: &Context<'_>, facts: &Facts) {
 fn check_own_upstreams(cx: &Context<'_>, facts: &Facts, servers: &[Server], ports: &Ports) {
     let edges = servers.iter().filter(|server| server.has(Role::Edge));
     let mut own: Vec<IpAddr> = edges.map(|server| server.address).collect();
-    own.extend(facts.vip.as_ref().map(|vip| vip.value.address));
+    own.extend(facts.vips.iter().map(|vip| vip.value.ip));
     for Placed { value, span } in &facts.upstream_addresses {
         let public = value.port() == ports.http || value.port() == ports.https;
         if public && own.contains(&value.ip()) {

@@ -9,28 +9,110 @@ use toml::de::DeValue;
 use trilith_base::ServerName;
 
 use super::field::Field;
+use super::server::check_unique;
 use super::table::{Placed, Table};
 use crate::diagnostics::{Diagnostic, quoted};
-use crate::limits::ITEMS_MAX;
-use crate::model::{Cluster, Code, Edge, Ports, Vip, Workers};
+use crate::limits::{ENDPOINTS_MAX, ITEMS_MAX};
+use crate::model::{Cluster, Code, Edge, Ports, StoreKind, Workers};
 use crate::values::InvalidValue;
 
 pub(super) fn cluster(table: &Table<'_>) -> Option<Cluster> {
     let name = table.parsed("name", server_name);
-    let vip = table.field("vip").map(|field| (field.parsed(vip), field));
-    if let Some((Some(vip), field)) = &vip {
-        table.cx.facts.borrow_mut().vip = Some(field.place(*vip));
-    }
     let data = table.path("data");
     let secrets = table.path("secrets");
     let workers = table.field("workers").and_then(|field| workers(&field));
     Some(Cluster {
         name: name?,
-        vip: vip.and_then(|(vip, _)| vip),
         data: data?,
         secrets: secrets?,
         workers: workers?,
     })
+}
+
+/// `cluster.store`.
+pub(super) fn store(table: &Table<'_>) -> Option<StoreKind> {
+    let field = table.field("store")?;
+    match field.value.get_ref() {
+        DeValue::Table(_) => {
+            let table = field.table()?;
+            let endpoints = table.field("etcd").and_then(|field| endpoints(&field));
+            Some(StoreKind::Etcd {
+                endpoints: endpoints?,
+            })
+        }
+        DeValue::String(text) if text == "embedded" => Some(StoreKind::Embedded),
+        DeValue::String(text) => {
+            let why = InvalidValue::new(format!("{} is no store", quoted(text)));
+            field.invalid(&why.help(
+                "leave it out for Trilith's own store, or write where an etcd is: \
+                 `store = { etcd = [\"http://10.0.0.5:2379\"] }`",
+            ));
+            None
+        }
+        _ => {
+            field.wrong_type("\"embedded\" or a table", None);
+            None
+        }
+    }
+}
+
+fn endpoints(field: &Field<'_, '_>) -> Option<Vec<String>> {
+    let items = field.items(ENDPOINTS_MAX)?;
+    if items.is_empty() {
+        field.invalid(&InvalidValue::new("there is no endpoint in it").help(field.write_sample()));
+        return None;
+    }
+    let mut seen = BTreeMap::new();
+    let mut endpoints = Vec::new();
+    for item in &items {
+        if let Some(endpoint) = item.parsed(endpoint) {
+            check_unique(item, &mut seen, &endpoint, "endpoint");
+            endpoints.push(endpoint);
+        }
+    }
+    (endpoints.len() == items.len()).then_some(endpoints)
+}
+
+/// `http://host:port`, without anything behind it.
+fn endpoint(text: &str) -> Result<String, InvalidValue> {
+    const EXAMPLE: &str = "write for example \"http://10.0.0.5:2379\"";
+    let Some(rest) = text.strip_prefix("http://") else {
+        return Err(match text.split_once("://") {
+            Some(("https", _)) => InvalidValue::new("TLS to etcd is not available yet")
+                .help("write an `http://` endpoint, on a private network or through a tunnel"),
+            Some((scheme, _)) => {
+                InvalidValue::new(format!("{} is not etcd's protocol", quoted(scheme)))
+                    .help(EXAMPLE)
+            }
+            None => InvalidValue::new("`http://` is missing").help(EXAMPLE),
+        });
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let Some((host, port)) = rest
+        .rsplit_once(':')
+        .filter(|(_, port)| !port.contains(']'))
+    else {
+        return Err(InvalidValue::new("the port is missing").help(EXAMPLE));
+    };
+    if !port.parse::<u16>().is_ok_and(|port| port > 0) {
+        return Err(InvalidValue::new(format!("{} is not a port", quoted(port))).help(EXAMPLE));
+    }
+    let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name.len() <= 253
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+    };
+    let good = match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => is_name(host),
+    };
+    if !good {
+        return Err(InvalidValue::new(format!("{} is not a host", quoted(host))).help(EXAMPLE));
+    }
+    Ok(format!("http://{rest}"))
 }
 
 /// Also a cluster's: the same labels go into certificates.
@@ -49,45 +131,6 @@ pub(super) fn server_name(text: &str) -> Result<ServerName, InvalidValue> {
             )),
             Err(_) => why.help("a name is 1 to 63 of a-z, 0-9 and -"),
         }
-    })
-}
-
-fn vip(text: &str) -> Result<Vip, InvalidValue> {
-    let net = match text.parse::<IpNet>() {
-        Ok(net) => net,
-        Err(_) => match text.parse::<IpAddr>() {
-            Ok(address) => IpNet::from(address),
-            Err(_) => {
-                let is_prefix_wrong = text
-                    .split_once('/')
-                    .is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());
-                let what = if is_prefix_wrong {
-                    format!("the prefix length of {} is not possible", quoted(text))
-                } else {
-                    format!("{} is not an IP address", quoted(text))
-                };
-                return Err(InvalidValue::new(what).help(
-                    "write an IP address and its network's prefix length, such as \"10.0.0.100/24\"",
-                ));
-            }
-        },
-    };
-    let address = net.addr();
-    if address.is_unspecified() || address.is_multicast() {
-        return Err(InvalidValue::new("no server can hold this address")
-            .help("write a free address of the servers' network, such as \"10.0.0.100/24\""));
-    }
-    // Networks of one or two addresses have no network and broadcast address (RFC 3021).
-    let has_ends = net.max_prefix_len() - net.prefix_len() >= 2;
-    if has_ends && (address == net.network() || address.is_ipv4() && address == net.broadcast()) {
-        return Err(
-            InvalidValue::new("this is the network, not an address in it")
-                .help("write a free address of it, such as \"10.0.0.100/24\""),
-        );
-    }
-    Ok(Vip {
-        address,
-        prefix_len: net.prefix_len(),
     })
 }
 

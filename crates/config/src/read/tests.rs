@@ -7,8 +7,8 @@ use trilith_base::{ByteSize, ServerName};
 
 use super::*;
 use crate::{
-    AppName, Balance, CodePath, Mode, PathPattern, RedirectStatus, Role, Roles, RouteAction,
-    SiteTls, Synchronous, UpstreamName, Vip, Workers,
+    AppName, Balance, CodePath, FloatingAddress, Mode, OnQuorumLoss, PathPattern, RedirectStatus,
+    Role, Roles, RouteAction, SiteTls, StoreKind, Synchronous, UpstreamName, VipMode, Workers,
 };
 
 const EVERYTHING: &str = include_str!("../../tests/good/everything.toml");
@@ -47,6 +47,19 @@ fn carries_what_the_file_says() {
         config.cluster.workers,
         Workers::Count(4.try_into().unwrap())
     );
+    let endpoints = ["http://10.0.0.5:2379", "http://etcd.internal:2379"];
+    let endpoints = endpoints.map(str::to_owned).to_vec();
+    assert_eq!(config.store, StoreKind::Etcd { endpoints });
+    assert_eq!(config.addresses().len(), 2);
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(
+        config.vip.mode,
+        VipMode::Hook {
+            take: words("/etc/trilith/take {ip} {server}"),
+            release: words("/etc/trilith/release {ip}"),
+        }
+    );
+    assert_eq!(config.vip.on_quorum_loss, OnQuorumLoss::Release);
     assert_eq!(config.ports.sql_replica, 6434);
     assert_eq!(config.code.path, Path::new("/etc/trilith/site"));
     assert_eq!(
@@ -162,8 +175,12 @@ fn answers_questions() {
     assert_eq!(config.primary(), Some(one));
     assert_eq!(config.floating_holder(), Some(one));
     assert_eq!(
-        config.cluster.vip.map(|vip| vip.to_string()),
-        Some("10.0.0.100/24".into())
+        config
+            .addresses()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        ["10.0.0.100/24"]
     );
     assert_eq!(
         config.edge_addresses(one),
@@ -191,17 +208,45 @@ fn answers_questions() {
 }
 
 #[test]
+fn the_mode_of_a_floating_address_follows_from_it() {
+    assert_eq!(parse(DESIGN).vip.mode, VipMode::L2 { interface: None });
+    let without = parse(&DESIGN.replace("vip = ", "#vip = "));
+    assert_eq!(without.vip.mode, VipMode::None);
+    assert_eq!(without.floating_holder(), None);
+    let vip = "[vip]\nmode = \"l2\"\ninterface = \"eth0\"\n[[server]]";
+    let config = parse(&DESIGN.replacen("[[server]]", vip, 1));
+    let interface = Some("eth0".to_owned());
+    assert_eq!(config.vip.mode, VipMode::L2 { interface });
+}
+
+#[test]
+fn two_servers_need_a_third_or_an_etcd() {
+    let two = "[[server]]\nname = \"one\"\naddress = \"10.0.0.1\"\n\
+               [[server]]\nname = \"two\"\naddress = \"10.0.0.2\"\n";
+    let parse = |text: &str| Config::parse("t.toml", text, Path::new("/"));
+    let error = parse(two).unwrap_err().to_string();
+    assert!(error.contains("`roles = []` is enough"), "{error}");
+    let witness = "[[server]]\nname = \"three\"\naddress = \"10.0.0.3\"\nroles = []\n";
+    assert!(parse(&format!("{two}{witness}")).is_ok());
+    let etcd = "[cluster]\nstore = { etcd = [\"http://10.0.0.5:2379/\"] }\n";
+    let config = parse(&format!("{etcd}{two}")).unwrap().config;
+    let endpoints = vec!["http://10.0.0.5:2379".to_owned()];
+    assert_eq!(config.store, StoreKind::Etcd { endpoints });
+}
+
+#[test]
 fn servers_of_the_demo_are_their_own_loopback() {
     let config = parse(DEMO);
     assert_eq!(config.servers[1].loopback(), ip("127.0.1.2"));
     let address = ip("127.0.0.1");
     assert_eq!(
-        config.cluster.vip,
-        Some(Vip {
-            address,
-            prefix_len: 32
-        })
+        config.addresses(),
+        [FloatingAddress {
+            ip: address,
+            prefix: 32
+        }]
     );
+    assert_eq!(config.vip.mode, VipMode::Loopback);
     assert_eq!(
         config.code.path,
         Path::new("/etc/trilith/../examples/foobar")
