@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Grows when a field is removed or changes its meaning.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The whole cluster, as gathered by the server that was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,12 @@ pub struct ClusterStatus {
     pub asked: String,
     /// When it was asked, in milliseconds since 1970 UTC.
     pub time_unix_ms: u64,
-    pub floating_address: Option<FloatingAddress>,
+    /// In the order of the config file.
+    #[serde(default)]
+    pub floating_addresses: Vec<FloatingAddress>,
+    /// The cluster store, as the server that was asked sees it.
+    #[serde(default)]
+    pub store: Option<StoreStatus>,
     /// In the order of the config file.
     pub servers: Vec<ServerStatus>,
     pub database: Option<DatabaseStatus>,
@@ -26,12 +31,63 @@ pub struct ClusterStatus {
     pub survives_one_loss: Survival,
 }
 
+/// A floating address and who says that it holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FloatingAddress {
     pub address: String,
-    pub holder: String,
-    /// Whether another server takes it over when the holder dies.
-    pub moves: bool,
+    /// `loopback`, `l2`, `hook` or `none`.
+    pub mode: String,
+    /// The server on which it is up.
+    pub holder: Option<String>,
+    /// The fencing token of its lease; none while nobody holds that.
+    #[serde(default)]
+    pub epoch: Option<u64>,
+    /// It is held without a lease, because there was no majority to grant one.
+    #[serde(default)]
+    pub orphan: bool,
+    /// Where it is about to be moved.
+    #[serde(default)]
+    pub wanted: Option<String>,
+}
+
+/// One server's part in a floating address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressStatus {
+    pub address: String,
+    /// `held` and `orphan` mean that it is up here.
+    pub state: String,
+    #[serde(default)]
+    pub epoch: Option<u64>,
+    /// What is left of the lease without another renewal, in milliseconds.
+    #[serde(default)]
+    pub lease_left_ms: Option<u64>,
+    /// Since when it is so, in milliseconds since 1970 UTC.
+    #[serde(default)]
+    pub since_unix_ms: Option<u64>,
+    /// What last went wrong.
+    #[serde(default)]
+    pub problem: Option<String>,
+}
+
+/// The cluster store, as one server sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// `embedded` or `etcd`.
+    pub kind: String,
+    pub leader: Option<String>,
+    pub term: u64,
+    /// Whether it can decide anything at the moment.
+    pub has_quorum: bool,
+    /// Position of this server in the log.
+    pub revision: u64,
+    #[serde(default)]
+    pub members: Vec<StoreMember>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreMember {
+    pub name: String,
+    pub voter: bool,
 }
 
 /// Whether the cluster would go on serving after the loss of any one server.
@@ -82,6 +138,25 @@ pub struct ServerStatus {
     /// What this server's edge balances over.
     #[serde(default)]
     pub pools: Vec<PoolStatus>,
+    /// Its part in the floating addresses; of a server with the role `edge`.
+    #[serde(default)]
+    pub addresses: Vec<AddressStatus>,
+    /// Its part in the cluster store.
+    #[serde(default)]
+    pub store: Option<StoreStatus>,
+    /// The version of the cluster's config that it runs with.
+    #[serde(default)]
+    pub config_version: Option<u64>,
+    /// What an operator should know, though nothing is missing.
+    #[serde(default)]
+    pub notices: Vec<String>,
+}
+
+impl AddressStatus {
+    /// Whether the address is up on that server.
+    pub fn is_up(&self) -> bool {
+        matches!(self.state.as_str(), "held" | "orphan")
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -289,6 +364,10 @@ impl ServerStatus {
             database_view: Vec::new(),
             sql_entry: None,
             pools: Vec::new(),
+            addresses: Vec::new(),
+            store: None,
+            config_version: None,
+            notices: Vec::new(),
         }
     }
 
