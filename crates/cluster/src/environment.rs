@@ -21,4 +21,7 @@ pub trait Environment:
     fn blocking<T: Send + 'static>(
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + Send;
+
+    /// Bits nobody can guess or repeat (a seeded simulation can).
+    fn random() -> u64;
 }
