@@ -10,18 +10,25 @@
 mod environment;
 mod error;
 mod health;
+pub mod http;
+pub mod join;
 pub mod limits;
 mod machine;
 pub mod msg;
 mod options;
 mod run;
+mod seldom;
 mod store;
+mod token;
 mod transport;
 
 pub use environment::Environment;
 pub use error::Error;
 pub use health::{ClusterHealth, Stage};
+pub use http::{HttpTransport, PeerName, router};
 pub use machine::Machine;
 pub use options::{DiskPlace, Listed, Medium, Options, Timing};
 pub use run::Cluster;
+pub use seldom::Seldom;
+pub use token::{InvalidToken, Token, TokenId, TokenSecret};
 pub use transport::{CallError, Peer, Transport};

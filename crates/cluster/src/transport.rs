@@ -8,7 +8,7 @@ use trilith_consensus::BoxFuture;
 use crate::msg;
 
 /// Whom to call: the name must be in the certificate it shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
     pub name: ServerName,
     pub address: SocketAddr,

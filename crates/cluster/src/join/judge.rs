@@ -47,7 +47,12 @@ impl Refusal {
 
 impl TokenRecord {
     /// A new one. Times are seconds since 1970-01-01T00:00:00Z.
-    pub(crate) fn new(server: &ServerName, secret: &TokenSecret, created: u64, expires: u64) -> Self {
+    pub(crate) fn new(
+        server: &ServerName,
+        secret: &TokenSecret,
+        created: u64,
+        expires: u64,
+    ) -> Self {
         Self {
             server: server.to_string(),
             secret_sha256: STANDARD_NO_PAD.encode(secret.hash()),

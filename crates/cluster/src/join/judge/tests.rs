@@ -8,7 +8,10 @@ fn four() -> ServerName {
 
 #[test]
 fn each_refusal_has_its_reason() {
-    let (secret, other) = (TokenSecret::generate().unwrap(), TokenSecret::generate().unwrap());
+    let (secret, other) = (
+        TokenSecret::generate().unwrap(),
+        TokenSecret::generate().unwrap(),
+    );
     let fresh = TokenRecord::new(&four(), &secret, NOW, NOW + 60);
     assert_eq!(fresh.judge(&secret, NOW), Ok(four()));
     assert_eq!(fresh.judge(&secret, NOW + 59), Ok(four()));
@@ -22,7 +25,11 @@ fn each_refusal_has_its_reason() {
     // Who does not know the secret learns nothing about the token.
     assert_eq!(used.judge(&other, NOW + 2), Err(Refusal::Wrong));
     assert_eq!(fresh.judge(&other, NOW + 90), Err(Refusal::Wrong));
-    let states = [fresh.state(NOW), fresh.state(NOW + 60), used.state(NOW + 60)];
+    let states = [
+        fresh.state(NOW),
+        fresh.state(NOW + 60),
+        used.state(NOW + 60),
+    ];
     assert_eq!(states, ["valid", "expired", "used"]);
 }
 
@@ -31,7 +38,10 @@ fn a_clock_set_back_revives_nothing_for_long() {
     let secret = TokenSecret::generate().unwrap();
     let record = TokenRecord::new(&four(), &secret, NOW, NOW + 60);
     assert_eq!(record.judge(&secret, NOW - 600), Ok(four()));
-    assert_eq!(record.judge(&secret, NOW - 3 * 86_400), Err(Refusal::Expired));
+    assert_eq!(
+        record.judge(&secret, NOW - 3 * 86_400),
+        Err(Refusal::Expired)
+    );
 }
 
 #[test]
@@ -50,5 +60,8 @@ fn a_damaged_record_opens_nothing() {
         ..good
     };
     assert_eq!(nameless.judge(&secret, NOW), Err(Refusal::Wrong));
-    assert_eq!(TokenRecord::default().judge(&secret, NOW), Err(Refusal::Wrong));
+    assert_eq!(
+        TokenRecord::default().judge(&secret, NOW),
+        Err(Refusal::Wrong)
+    );
 }

@@ -12,17 +12,25 @@ fn v4(last: u8) -> IpAddr {
 fn one_who_guesses_does_not_keep_others_out() {
     let mut pace = Pace::new();
     let tries = |pace: &mut Pace, from, now| (0..100).filter(|_| pace.admit(from, now)).count();
-    assert_eq!(tries(&mut pace, v4(1), at(0)), JOIN_BURST_PER_ADDRESS as usize);
+    assert_eq!(
+        tries(&mut pace, v4(1), at(0)),
+        JOIN_BURST_PER_ADDRESS as usize
+    );
     assert!(pace.admit(v4(2), at(0)));
     // It fills again with time, and no further than the burst.
     assert_eq!(tries(&mut pace, v4(1), at(2)), 1);
-    assert_eq!(tries(&mut pace, v4(1), at(10_000)), JOIN_BURST_PER_ADDRESS as usize);
+    assert_eq!(
+        tries(&mut pace, v4(1), at(10_000)),
+        JOIN_BURST_PER_ADDRESS as usize
+    );
 }
 
 #[test]
 fn many_are_limited_together() {
     let mut pace = Pace::new();
-    let admitted = (0..=255).filter(|last| pace.admit(v4(*last), at(0))).count();
+    let admitted = (0..=255)
+        .filter(|last| pace.admit(v4(*last), at(0)))
+        .count();
     assert_eq!(admitted, JOIN_BURST as usize);
     assert!(pace.admit(v4(1), at(60)));
 }
