@@ -5,7 +5,7 @@
 //!   that every server comes to the same state; an epoch is never given twice; a lease has one holder per
 //!   epoch.
 //! Start reading at: [`Store`], [`View::apply`], [`Txn`].
-//! Tested by: `view/tests.rs`, `memory/tests.rs`, `tests/suite.rs`, `sim`.
+//! Tested by: `view/tests.rs`, `memory/tests.rs`, `suite/tests.rs`, `sim`.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -13,6 +13,8 @@ mod limits;
 mod memory;
 mod name;
 mod store;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
 mod txn;
 mod view;
 
