@@ -1,0 +1,63 @@
+//! Every bound and interval of this crate.
+
+use std::time::Duration;
+
+/// How long a lease lasts without renewal (default).
+pub const TTL: Duration = Duration::from_millis(1_300);
+/// Between two renewals (default).
+pub const RENEW_EVERY: Duration = Duration::from_millis(200);
+/// Renewals under way at one time: a slow one must not hold up the next, but they must not pile up.
+pub const RENEWALS_MAX: usize = 8;
+/// What a release may take: the holder's deadline is this much before the end of its lease.
+pub const STOP_BUDGET: Duration = Duration::from_millis(50);
+/// Two clocks run apart by at most this part of the time to live: 1/1000, ten times what NTP allows.
+pub const DRIFT_DIVISOR: u32 = 1_000;
+
+/// The kernel removes an address with a lifetime of N seconds N to 1.1 N seconds after it was set.
+/// Measured: 1.01 to 1.03 s for N = 1, when anything else keeps the machine awake. Its timer rounds
+/// up to 250 ms (net/ipv4/devinet.c, check_lifetime) and does not wake an idle processor, which was seen
+/// to take until 2.2 s; the next holder's probe sees such an address, and waits.
+pub const KERNEL_LIFETIME_PERCENT: u32 = 110;
+/// The longest lifetime given to an address, whatever the lease.
+pub const KERNEL_LIFETIME_SECONDS_MAX: u32 = 30;
+
+/// How long others leave an address that nobody ever held to the server it belongs to.
+pub const FIRST_GRANT_WAIT: Duration = Duration::from_secs(3);
+/// How long others leave an address to the server that an operator named.
+pub const WANTED_WAIT: Duration = Duration::from_secs(1);
+/// Whoever holds addresses already comes later for one more: per address.
+pub const HELD_DELAY: Duration = Duration::from_millis(60);
+/// So that not all ask at the same moment: per place in the file.
+pub const ORDER_DELAY: Duration = Duration::from_millis(15);
+/// Before a grant that was refused or failed is tried again.
+pub const GRANT_RETRY: Duration = Duration::from_millis(100);
+/// The same when no answer came: the view may still show that it was granted.
+pub const GRANT_UNKNOWN_RETRY: Duration = Duration::from_millis(500);
+/// Before a failed release or revocation is tried again.
+pub const LEAVE_RETRY: Duration = Duration::from_millis(100);
+/// Before a failed take is tried again.
+pub const TAKE_RETRY: Duration = Duration::from_millis(200);
+/// Failed takes in a row after which another server shall have the lease.
+pub const TAKE_FAILURES_MAX: u32 = 3;
+/// How long a server that had to give a lease back unused leaves it to others.
+pub const GIVEN_BACK_PAUSE: Duration = Duration::from_secs(5);
+/// How long a holder of the lease waits for somebody else who still answers for the address.
+pub const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+/// Between two probes then.
+pub const PROBE_RETRY: Duration = Duration::from_millis(50);
+
+/// How long an unanswered probe counts.
+pub const PROBE_VALID: Duration = Duration::from_millis(500);
+/// Before an operator's wish that is fulfilled is deleted again.
+pub const FORGET_RETRY: Duration = Duration::from_secs(1);
+
+/// Without quorum: how long nobody may answer for the address before it is taken.
+pub const ORPHAN_WAIT: Duration = Duration::from_secs(3);
+/// So that of several orphans one is first: per place in the file.
+pub const ORPHAN_ORDER_DELAY: Duration = Duration::from_millis(500);
+/// Between two probes of a server without quorum.
+pub const ORPHAN_PROBE_EVERY: Duration = Duration::from_millis(250);
+/// Unanswered probes that it takes at least: a process that slept has not watched.
+pub const ORPHAN_PROBES_MIN: u32 = 8;
+/// Between two announcements against somebody else who claims the address (RFC 5227, 2.4 c).
+pub const DEFEND_EVERY: Duration = Duration::from_secs(1);
