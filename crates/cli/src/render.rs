@@ -2,7 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 use trilith_monitor::api::{
-    ClusterStatus, DatabaseServer, PoolMember, ServerState, ServerStatus, SiteStatus,
+    ClusterStatus, DatabaseServer, PoolMember, ServerState, ServerStatus, SiteStatus, StoreStatus,
 };
 
 mod paint;
@@ -32,11 +32,36 @@ pub fn status(status: &ClusterStatus, colour: bool) -> String {
 
 fn heading(status: &ClusterStatus) -> String {
     let mut text = format!("cluster {}", status.cluster);
-    if let Some(floating) = &status.floating_address {
-        text.push_str(&format!(
-            ", floating address {} on {}",
-            floating.address, floating.holder
-        ));
+    for floating in &status.floating_addresses {
+        let held = match (&floating.holder, floating.orphan) {
+            (Some(holder), false) => format!("on {holder}"),
+            (Some(holder), true) => warn(&format!("on {holder}, without a majority")),
+            (None, _) if floating.mode == "none" => "left to you".to_owned(),
+            (None, _) => bad("held by nobody"),
+        };
+        text.push_str(&format!(", floating address {} {held}", floating.address));
+    }
+    text.push('\n');
+    if let Some(store) = &status.store {
+        text.push_str(&store_line(store));
+    }
+    text
+}
+
+/// Who votes, and whether that is enough.
+fn store_line(store: &StoreStatus) -> String {
+    let names = |voter: bool| {
+        let members = store.members.iter().filter(|member| member.voter == voter);
+        let names: Vec<&str> = members.map(|member| member.name.as_str()).collect();
+        names.join(" ")
+    };
+    let leader = match (&store.leader, store.has_quorum) {
+        (Some(leader), true) => format!("led by {leader}"),
+        _ => bad("no majority answers"),
+    };
+    let mut text = format!("store {}, {leader}, votes: {}", store.kind, names(true));
+    if !names(false).is_empty() {
+        text.push_str(&format!(", learns: {}", names(false)));
     }
     text.push('\n');
     text

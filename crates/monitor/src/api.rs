@@ -344,6 +344,24 @@ impl SiteState {
     }
 }
 
+/// `POST /v1/drain` of the admin socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainRequest {
+    pub server: String,
+    /// False: take it into use again.
+    pub drain: bool,
+}
+
+/// `POST /v1/vip/move` of the admin socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveRequest {
+    /// May be left out when there is only one.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// The server that is to hold it.
+    pub server: String,
+}
+
 impl ServerStatus {
     /// A server of which nothing is known but what the config file says.
     pub fn down(name: &str, address: &str, roles: Vec<String>, problem: String) -> Self {

@@ -21,7 +21,7 @@ use crate::{state, status};
 
 /// One per process. Services are entered as they start; everything is read through snapshots.
 pub(crate) struct Board {
-    pub config: Arc<Config>,
+    config: ArcSwap<Config>,
     pub server: Server,
     peers: Peers,
     started: SystemTime,
@@ -41,7 +41,7 @@ pub(crate) struct Board {
 impl Board {
     pub fn new(config: Arc<Config>, server: Server, peers: Peers) -> Self {
         Self {
-            config,
+            config: ArcSwap::new(config),
             server,
             peers,
             started: SystemTime::now(),
@@ -58,8 +58,17 @@ impl Board {
         }
     }
 
-    pub fn set_draining(&self) {
-        self.draining.store(true, Relaxed);
+    /// What this server runs with now.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    pub fn set_config(&self, config: Arc<Config>) {
+        self.config.store(config);
+    }
+
+    pub fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Relaxed);
     }
 
     /// `None`: everything has been started.
@@ -86,7 +95,8 @@ impl Board {
     /// app's database in it, and the sql entry leads to it. Gives up after [`DATABASE_WAIT`]: then
     /// there is no database to wait for, and apps may have something to say all the same.
     pub async fn database_ready(&self) {
-        let Some(primary) = self.config.primary() else {
+        let config = self.config();
+        let Some(primary) = config.primary() else {
             return;
         };
         let begin = Instant::now();
@@ -122,7 +132,7 @@ impl Board {
                 .get()
                 .map(|status| status.borrow().phase.word().to_owned());
         }
-        let status = self.peers.ask(&self.config, server).await;
+        let status = self.peers.ask(&self.config(), server).await;
         status.postgres.map(|postgres| postgres.phase)
     }
 
@@ -138,14 +148,15 @@ impl Board {
     /// What is missing of what this server should do, in the order of its start; empty when all is
     /// well.
     fn missing(&self) -> Vec<String> {
+        let config = self.config();
         let mut missing = Vec::new();
-        if let (Some(_), true) = (&self.config.database, self.server.has(Role::Db)) {
+        if let (Some(_), true) = (&config.database, self.server.has(Role::Db)) {
             missing.extend(state::postgres_problem(
                 self.postgres.get().map(|w| w.borrow().clone()),
             ));
         }
-        if let (Some(_), true) = (&self.config.database, self.server.has(Role::Web)) {
-            let replicas = self.config.with_role(Role::Db).count() > 1;
+        if let (Some(_), true) = (&config.database, self.server.has(Role::Web)) {
+            let replicas = config.with_role(Role::Db).count() > 1;
             missing.extend(state::sql_problem(
                 self.sql_targets.get().map(|t| t.load()),
                 replicas,
@@ -209,19 +220,24 @@ impl Source for Board {
                 .get()
                 .map(|view| state::databases(&view.borrow()))
                 .unwrap_or_default(),
-            sql_entry: targets.map(|t| state::sql_entry(&self.config, &self.server, &t)),
+            sql_entry: targets.map(|t| state::sql_entry(&self.config(), &self.server, &t)),
             pools: self
                 .edge
                 .get()
                 .map(|e| state::pools(&e.status()))
                 .unwrap_or_default(),
+            addresses: Vec::new(),
+            store: None,
+            config_version: None,
+            notices: Vec::new(),
         }
     }
 
     async fn cluster(&self) -> ClusterStatus {
-        let servers = self.peers.ask_all(&self.config, self.server()).await;
+        let config = self.config();
+        let servers = self.peers.ask_all(&config, self.server()).await;
         let now = unix_ms(SystemTime::now());
-        status::cluster_status(&self.config, self.server.name.as_str(), servers, now)
+        status::cluster_status(&config, self.server.name.as_str(), servers, now)
     }
 }
 

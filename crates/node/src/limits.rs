@@ -39,3 +39,8 @@ pub(crate) const OPEN_FILES_WANTED: u64 = 65_536;
 
 /// How long apps wait for a first usable replica before they start without one.
 pub(crate) const REPLICA_PATIENCE: Duration = Duration::from_secs(10);
+/// How often an edge's server asks itself whether its edge works, how long an answer may take, and how
+/// many bad ones in a row it takes to give a floating address away.
+pub(crate) const EDGE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+pub(crate) const EDGE_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const EDGE_CHECK_FALL: u32 = 2;

@@ -6,6 +6,7 @@ pub(crate) mod edge;
 pub(crate) mod postgres;
 pub(crate) mod sql;
 pub(crate) mod tls;
+pub(crate) mod vip;
 pub(crate) mod web;
 
 use trilith_config::PathPattern as ConfigPattern;

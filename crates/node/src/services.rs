@@ -9,7 +9,8 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use trilith_app::{Release, Supervisor};
@@ -27,7 +28,7 @@ use crate::board::Board;
 use crate::error::NodeError;
 use crate::limits::{LAST_DRAIN_TIMEOUT, PEER_DRAIN_TIMEOUT, REPLICA_PATIENCE};
 use crate::lower::app::Apps;
-use crate::peers::{PeerListener, Peers};
+use crate::peers::{PeerListener, PeerServices, Peers};
 use crate::release;
 use crate::secrets::Secrets;
 use crate::{feed, lower, privileges, secrets};
@@ -181,12 +182,20 @@ impl Services {
 
     fn start_peers(&mut self) -> Result<(), NodeError> {
         let (drain, drained) = drain_pair();
+        let names = self.config.servers.iter().map(|s| s.name.clone());
+        let (_, known) = watch::channel(Arc::new(names.collect()));
+        let services = PeerServices {
+            web: self.web.clone(),
+            api: peer_router(self.board.clone()),
+            door: None,
+            known,
+            runtime: Handle::current(),
+        };
         let service = PeerListener::start(
             SocketAddr::new(self.server.address, self.config.ports.cluster),
             &self.workers,
             &self.identity,
-            self.web.clone(),
-            peer_router(self.board.clone()),
+            services,
             &self.telemetry,
             drained,
         )?;
@@ -223,6 +232,12 @@ impl Services {
             .serve(&self.workers, drained)
             .map_err(NodeError::service)?;
         let _ = self.board.edge.set(edge);
+        if self.config.floating_holder() == Some(&self.server) {
+            for address in self.config.addresses() {
+                let opened = service.floating().open(address.ip);
+                opened.map_err(NodeError::service)?;
+            }
+        }
         self.edge = Some(Draining { service, drain });
         Ok(())
     }
@@ -317,7 +332,7 @@ impl Services {
     /// Stops everything that runs: first what brings work in, last what the work needs. `hurry`,
     /// once it drains, cuts short whatever waits for somebody else.
     pub async fn stop(mut self, hurry: Drain) {
-        self.board.set_draining();
+        self.board.set_draining(true);
         // New connections go to other edges; requests under way are finished.
         if let Some(edge) = self.edge.take() {
             edge.drain.start();

@@ -3,8 +3,10 @@
 use trilith_config::{AppName, Config, RouteAction, Server, SiteTls};
 use trilith_monitor::api::{
     ClusterStatus, DatabaseStatus, FloatingAddress, SCHEMA, ServerState, ServerStatus, SiteApp,
-    SiteState, SiteStatus, Survival,
+    SiteState, SiteStatus, StoreStatus, Survival,
 };
+
+use crate::lower::vip::mode_word;
 
 /// Puts the answers of all servers together. `servers` is in the order of the file; `asked` is the
 /// server that asked the others.
@@ -19,26 +21,47 @@ pub fn cluster_status(
         .iter()
         .map(|site| site_status(config, site, &servers))
         .collect();
-    let floating_address =
-        config
-            .floating_address()
-            .zip(config.floating_holder())
-            .map(|(address, holder)| FloatingAddress {
-                address: address.to_string(),
-                holder: holder.name.to_string(),
-                moves: false,
-            });
     ClusterStatus {
         schema: SCHEMA,
         cluster: config.cluster.name.to_string(),
         asked: asked.to_owned(),
         time_unix_ms,
-        floating_address,
+        floating_addresses: floating_addresses(config, &servers),
+        store: store_status(asked, &servers).cloned(),
         database: database_status(config, asked, &servers),
         survives_one_loss: survival(config, &servers),
         sites,
         servers,
     }
+}
+
+/// Who says that an address is up there, of the servers that answer. Should two say so, the larger epoch
+/// is the later grant.
+fn floating_addresses(config: &Config, servers: &[ServerStatus]) -> Vec<FloatingAddress> {
+    let address = |floating: &trilith_config::FloatingAddress| {
+        let text = floating.ip.to_string();
+        let holding = servers
+            .iter()
+            .flat_map(|server| server.addresses.iter().map(move |held| (server, held)))
+            .filter(|(_, held)| held.address == text && held.is_up())
+            .max_by_key(|(_, held)| held.epoch);
+        FloatingAddress {
+            address: text,
+            mode: mode_word(&config.vip.mode).to_owned(),
+            holder: holding.map(|(server, _)| server.name.clone()),
+            epoch: holding.and_then(|(_, held)| held.epoch),
+            orphan: holding.is_some_and(|(_, held)| held.state == "orphan"),
+            wanted: None,
+        }
+    };
+    config.addresses().iter().map(address).collect()
+}
+
+/// The view of the server that was asked; of another one when that has none.
+fn store_status<'a>(asked: &str, servers: &'a [ServerStatus]) -> Option<&'a StoreStatus> {
+    let own = servers.iter().find(|server| server.name == asked);
+    own.and_then(|server| server.store.as_ref())
+        .or_else(|| servers.iter().find_map(|server| server.store.as_ref()))
 }
 
 /// The host names and ports at which a site answers.
@@ -174,7 +197,8 @@ fn survival(config: &Config, servers: &[ServerStatus]) -> Survival {
         }
     }
     if servers.len() > 1 {
-        reasons.extend(edge_reason(config));
+        reasons.extend(store_reason(servers));
+        reasons.extend(edge_reason(config, servers));
         reasons.extend(app_reasons(config, servers));
         reasons.extend(database_reason(config));
     }
@@ -184,12 +208,29 @@ fn survival(config: &Config, servers: &[ServerStatus]) -> Survival {
     }
 }
 
-fn edge_reason(config: &Config) -> Option<String> {
-    if let Some(holder) = config.floating_holder() {
-        // Servers do not take over the floating address yet.
-        return Some(format!("the floating address stays on {}", holder.name));
+/// Without a majority after one more loss nothing moves any more.
+fn store_reason(servers: &[ServerStatus]) -> Option<String> {
+    let Some(store) = store_status("", servers) else {
+        return Some("the servers have no common store yet".to_owned());
+    };
+    if !store.has_quorum {
+        return Some("the servers cannot agree: no majority answers".to_owned());
     }
-    only_one(config, trilith_config::Role::Edge).map(|s| format!("{} is the only edge", s.name))
+    let voters = store.members.iter().filter(|member| member.voter).count();
+    // An etcd of its own is its operator's to judge.
+    (store.kind == "embedded" && voters < 3)
+        .then(|| format!("{voters} of the servers vote; it takes three to lose one"))
+}
+
+fn edge_reason(config: &Config, servers: &[ServerStatus]) -> Option<String> {
+    if let Some(only) = only_one(config, trilith_config::Role::Edge) {
+        return Some(format!("{} is the only edge", only.name));
+    }
+    let addresses = floating_addresses(config, servers);
+    let unheld = addresses
+        .iter()
+        .find(|floating| floating.holder.is_none())?;
+    (unheld.mode != "none").then(|| format!("nobody holds {}", unheld.address))
 }
 
 fn app_reasons(config: &Config, servers: &[ServerStatus]) -> Vec<String> {

@@ -54,20 +54,15 @@ pub(crate) fn options(
     Ok(options)
 }
 
-/// The server's own address and, where it holds that, the floating one.
+/// The server's own address. Floating ones come and go while it runs.
 fn listeners(config: &Config, server: &Server, uses_tls: bool) -> Vec<edge::Listener> {
-    let mut listeners = Vec::new();
-    for address in config.edge_addresses(server) {
-        listeners.push(edge::Listener {
-            address: SocketAddr::new(address, config.ports.http),
-            tls: false,
-        });
-        if uses_tls {
-            listeners.push(edge::Listener {
-                address: SocketAddr::new(address, config.ports.https),
-                tls: true,
-            });
-        }
+    let listener = |port, tls| edge::Listener {
+        address: SocketAddr::new(server.address, port),
+        tls,
+    };
+    let mut listeners = vec![listener(config.ports.http, false)];
+    if uses_tls {
+        listeners.push(listener(config.ports.https, true));
     }
     listeners
 }

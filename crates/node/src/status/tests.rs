@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use trilith_monitor::api::{DatabaseServer, InstanceStatus};
+use trilith_monitor::api::{AddressStatus, DatabaseServer, InstanceStatus};
 
 use super::*;
 
@@ -46,6 +46,13 @@ fn all_ready(config: &Config) -> Vec<ServerStatus> {
             String::new(),
         );
         status.state = ServerState::Ready;
+        status.store = Some(store(3));
+        if server.name.as_str() == "one" {
+            let held = config.addresses().iter();
+            status.addresses = held
+                .map(|a| address(&a.ip.to_string(), "held", 7))
+                .collect();
+        }
         if status.has_role("web") {
             status.instances = ["web.1", "web.2"]
                 .map(|name| instance(name, "live"))
@@ -54,6 +61,35 @@ fn all_ready(config: &Config) -> Vec<ServerStatus> {
         status
     };
     config.servers.iter().map(ready).collect()
+}
+
+fn store(voters: usize) -> StoreStatus {
+    let member = |name: &&str| trilith_monitor::api::StoreMember {
+        name: (*name).into(),
+        voter: true,
+    };
+    StoreStatus {
+        kind: "embedded".into(),
+        leader: Some("one".into()),
+        term: 1,
+        has_quorum: true,
+        revision: 9,
+        members: ["one", "two", "three"][..voters]
+            .iter()
+            .map(member)
+            .collect(),
+    }
+}
+
+fn address(address: &str, state: &str, epoch: u64) -> AddressStatus {
+    AddressStatus {
+        address: address.into(),
+        state: state.into(),
+        epoch: Some(epoch),
+        lease_left_ms: None,
+        since_unix_ms: None,
+        problem: None,
+    }
 }
 
 fn instance(name: &str, state: &str) -> InstanceStatus {
@@ -81,7 +117,58 @@ fn what_cannot_move_yet_is_admitted() {
     let config = config(THREE);
     assert_eq!(
         reasons(&config, &all_ready(&config)),
-        "the floating address stays on one; the database primary stays on one"
+        "the database primary stays on one"
+    );
+}
+
+#[test]
+fn an_address_that_nobody_holds_is_a_reason() {
+    let config = config(&THREE.replace("[database]", ""));
+    let mut servers = all_ready(&config);
+    assert_eq!(reasons(&config, &servers), "");
+    servers[0].addresses[0].state = "waiting".into();
+    assert_eq!(reasons(&config, &servers), "nobody holds 10.0.0.100");
+    // The holder may hold it without a lease.
+    servers[1].addresses = vec![address("10.0.0.100", "orphan", 0)];
+    assert_eq!(reasons(&config, &servers), "");
+    let status = cluster_status(&config, "three", servers, 0);
+    assert!(status.floating_addresses[0].orphan);
+}
+
+#[test]
+fn so_is_a_store_that_cannot_lose_one() {
+    let config = config(&THREE.replace("[database]", ""));
+    let mut servers = all_ready(&config);
+    for server in &mut servers {
+        server.store = Some(store(2));
+    }
+    assert_eq!(
+        reasons(&config, &servers),
+        "2 of the servers vote; it takes three to lose one"
+    );
+    servers[0].store.as_mut().unwrap().has_quorum = false;
+    assert_eq!(
+        reasons(&config, &servers),
+        "the servers cannot agree: no majority answers"
+    );
+    for server in &mut servers {
+        server.store = None;
+    }
+    assert_eq!(
+        reasons(&config, &servers),
+        "the servers have no common store yet"
+    );
+}
+
+#[test]
+fn of_two_who_say_so_the_later_grant_counts() {
+    let config = config(THREE);
+    let mut servers = all_ready(&config);
+    servers[2].addresses = vec![address("10.0.0.100", "held", 8)];
+    let status = cluster_status(&config, "one", servers, 0);
+    assert_eq!(
+        status.floating_addresses[0].holder.as_deref(),
+        Some("three")
     );
 }
 
@@ -200,9 +287,9 @@ fn the_view_of_the_asked_server_counts() {
     servers[2].database_view = vec![database("two", "primary")];
     let status = cluster_status(&config, "three", servers, 0);
     assert_eq!(status.database.unwrap().primary.as_deref(), Some("two"));
-    let floating = status.floating_address.unwrap();
+    let floating = &status.floating_addresses[0];
     assert_eq!(
-        (floating.address.as_str(), floating.holder.as_str()),
-        ("10.0.0.100", "one")
+        (floating.address.as_str(), floating.holder.as_deref()),
+        ("10.0.0.100", Some("one"))
     );
 }

@@ -1,0 +1,160 @@
+//! A process beside the server that ends it when it holds on too long.
+//!
+//! In the mode `loopback` the floating address is a listening socket. When its holder freezes (SIGSTOP, a
+//! stopped debugger, a machine out of memory), the kernel goes on completing handshakes on it, and the
+//! next holder cannot bind it. So somebody else has to close it: the guard is told every deadline, and
+//! sends SIGKILL when one passes. (In the mode `l2` the kernel removes the address by itself.)
+
+use std::io::{self, PipeReader, PipeWriter, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal};
+use tokio::sync::watch;
+use trilith_base::BootTime;
+
+use crate::error::NodeError;
+
+/// The hidden subcommand that runs it: `trilith guard`.
+pub const COMMAND: &str = "guard";
+/// One message: the deadline in nanoseconds since boot, little endian; 0 is none.
+const MESSAGE_BYTES: usize = 8;
+/// Without a deadline the guard still looks around now and then.
+const IDLE_POLL: Duration = Duration::from_secs(5);
+
+/// A running guard, as the server sees it. It ends when this is dropped.
+pub(crate) struct Guard {
+    child: Child,
+    deadlines: PipeWriter,
+}
+
+impl Guard {
+    /// Starts one: this same program, as a child that no signal of the terminal reaches.
+    pub fn start() -> Result<Self, NodeError> {
+        let start = || -> io::Result<Self> {
+            let (reader, writer) = io::pipe()?;
+            // The link stays good when the file is replaced by a newer version.
+            let child = Command::new("/proc/self/exe")
+                .arg(COMMAND)
+                .stdin(Stdio::from(reader))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .process_group(0)
+                .spawn()?;
+            Ok(Self {
+                child,
+                deadlines: writer,
+            })
+        };
+        start().map_err(NodeError::service)
+    }
+
+    /// # Errors
+    /// The guard is gone.
+    pub fn tell(&mut self, deadline: Option<BootTime>) -> io::Result<()> {
+        // 64 KiB of unread messages would take a guard that is frozen for hours; then it is useless
+        // anyway, and the write would block. It is looked after before every message.
+        if let Some(status) = self.child.try_wait()? {
+            return Err(io::Error::other(format!("the guard has ended: {status}")));
+        }
+        self.deadlines.write_all(&encode(deadline))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // It ends by itself when the pipe closes; a kill is quicker, and waiting leaves no zombie.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Passes every deadline on to a guard, and starts another one when it is gone. Ends with its source.
+pub(crate) async fn feed(mut deadline: watch::Receiver<Option<BootTime>>) {
+    let mut guard: Option<Guard> = None;
+    loop {
+        let now = *deadline.borrow_and_update();
+        if guard.is_none() && now.is_some() {
+            match Guard::start() {
+                Ok(started) => guard = Some(started),
+                Err(error) => tracing::warn!(
+                    %error,
+                    "no guard: if this process freezes, the floating address stays with it"
+                ),
+            }
+        }
+        if let Some(running) = &mut guard
+            && let Err(error) = running.tell(now)
+        {
+            tracing::info!(%error, "starting another guard");
+            guard = None;
+            continue;
+        }
+        if deadline.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What the guard process does: until its parent ends, sleep until the deadline; once it passes, end the
+/// parent.
+pub fn run() -> io::Result<()> {
+    let Some(parent) = getppid() else {
+        return Ok(());
+    };
+    // From here on the number cannot come to mean another process.
+    let process = pidfd_open(parent, PidfdFlags::empty())?;
+    let pipe = PipeReader::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut deadline = None;
+    loop {
+        let left = deadline.map_or(IDLE_POLL, |at: BootTime| at.since(BootTime::now()));
+        if wait_readable(&pipe, left)? {
+            match read_all(&pipe)? {
+                Some(told) => deadline = told,
+                None => return Ok(()),
+            }
+        } else if getppid() != Some(parent) {
+            return Ok(());
+        } else if deadline.is_some_and(|at| BootTime::now() >= at) {
+            return Ok(pidfd_send_signal(process, Signal::KILL)?);
+        }
+    }
+}
+
+fn wait_readable(pipe: &PipeReader, at_most: Duration) -> io::Result<bool> {
+    let timeout = Timespec::try_from(at_most).map_err(io::Error::other)?;
+    let mut fds = [PollFd::new(pipe, PollFlags::IN)];
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The last message of those that wait; `None` at the end of the pipe.
+fn read_all(mut pipe: &PipeReader) -> io::Result<Option<Option<BootTime>>> {
+    use io::Read;
+    // Writes of up to PIPE_BUF bytes arrive whole (pipe(7)), so messages are never torn.
+    let mut bytes = [0; MESSAGE_BYTES * 512];
+    let read = pipe.read(&mut bytes)?;
+    let last = bytes[..read].chunks_exact(MESSAGE_BYTES).next_back();
+    Ok(last.and_then(|message| message.try_into().ok()).map(decode))
+}
+
+fn encode(deadline: Option<BootTime>) -> [u8; MESSAGE_BYTES] {
+    let nanos = deadline.map_or(0, |at| u64::try_from(at.0.as_nanos()).unwrap_or(u64::MAX));
+    nanos.to_le_bytes()
+}
+
+fn decode(message: [u8; MESSAGE_BYTES]) -> Option<BootTime> {
+    match u64::from_le_bytes(message) {
+        0 => None,
+        nanos => Some(BootTime(Duration::from_nanos(nanos))),
+    }
+}
+
+#[cfg(test)]
+mod tests;
