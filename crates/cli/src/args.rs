@@ -175,6 +175,17 @@ pub struct Status {
     pub watch: bool,
 }
 
+/// Which cluster is meant.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct Where {
+    /// The folder of a demo.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub dir: Option<PathBuf>,
+    /// The config file [default: /etc/trilith/trilith.toml, or the demo in ./trilith-demo].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
 /// The version of this program.
 #[derive(Debug, ClapArgs)]
 pub struct Version {

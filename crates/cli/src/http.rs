@@ -29,7 +29,8 @@ pub fn get(address: SocketAddr, host: &str, path: &str) -> io::Result<Answer> {
     parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer"))
 }
 
-fn parse(bytes: &[u8]) -> Option<Answer> {
+/// `None` for what is no HTTP answer.
+pub fn parse(bytes: &[u8]) -> Option<Answer> {
     let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).ok()?;
     let status = head.split(' ').nth(1)?.parse().ok()?;

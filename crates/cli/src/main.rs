@@ -8,6 +8,7 @@
 //! Tested by: `tests/cli.rs` (golden files), the `tests` module of each file, `e2e`.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod args;
 mod commands;
 mod config_file;

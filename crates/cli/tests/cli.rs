@@ -93,7 +93,8 @@ fn init_makes_secrets_once() {
     let dir = folder();
     let config = "[cluster]\nname = \"foobar\"\nsecrets = \"secrets\"\n\n[database]\n\n\
         [[server]]\nname = \"one\"\naddress = \"10.0.0.1\"\n\
-        [[server]]\nname = \"two\"\naddress = \"10.0.0.2\"\n";
+        [[server]]\nname = \"two\"\naddress = \"10.0.0.2\"\n\
+        [[server]]\nname = \"three\"\naddress = \"10.0.0.3\"\nroles = []\n";
     fs::write(dir.path().join("trilith.toml"), config).expect("a file");
     let all = [
         told(&["init", "--secrets"], dir.path()),
@@ -107,7 +108,8 @@ fn errors_say_what_to_type_next() {
     let dir = folder();
     let config = "[cluster]\nname = \"foobar\"\ndata = \"data\"\nsecrets = \"secrets\"\n\n\
         [[server]]\nname = \"one\"\naddress = \"127.0.90.1\"\n\
-        [[server]]\nname = \"two\"\naddress = \"127.0.90.2\"\n";
+        [[server]]\nname = \"two\"\naddress = \"127.0.90.2\"\n\
+        [[server]]\nname = \"witness\"\naddress = \"127.0.90.3\"\nroles = []\n";
     fs::write(dir.path().join("trilith.toml"), config).expect("a file");
     let all = [
         told(
@@ -127,7 +129,8 @@ fn a_server_without_the_clusters_secrets_does_not_start() {
     let dir = folder();
     let config = "[cluster]\nname = \"foobar\"\ndata = \"data\"\nsecrets = \"secrets\"\n\n\
         [[server]]\nname = \"one\"\naddress = \"127.0.90.1\"\n\
-        [[server]]\nname = \"two\"\naddress = \"127.0.90.2\"\n";
+        [[server]]\nname = \"two\"\naddress = \"127.0.90.2\"\n\
+        [[server]]\nname = \"witness\"\naddress = \"127.0.90.3\"\nroles = []\n";
     fs::write(dir.path().join("trilith.toml"), config).expect("a file");
     let output = trilith(
         &["run", "--config", "trilith.toml", "--server", "one"],

@@ -1,16 +1,15 @@
 //! `trilith status`.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use trilith_config::Config;
 use trilith_monitor::api::{ClusterStatus, SCHEMA};
 
-use crate::args::{DEFAULT_CONFIG, DEFAULT_DEMO_DIR, Status};
+use crate::admin;
+use crate::args::{Status, Where};
 use crate::config_file::{self, Warnings};
-use crate::demo::CONFIG_FILE;
 use crate::failure::{Failure, Outcome, UNHEALTHY};
 use crate::http;
 use crate::render;
@@ -19,7 +18,11 @@ use crate::terminal::{self, InPlace};
 const REFRESH: Duration = Duration::from_secs(1);
 
 pub fn run(args: &Status) -> Outcome {
-    let path = config_path(args)?;
+    let place = Where {
+        dir: args.dir.clone(),
+        config: args.config.clone(),
+    };
+    let path = admin::config_path(&place)?;
     let config = config_file::load(&path, Warnings::Hide)?;
     if args.watch {
         show_forever(&config, args.json, || false);
@@ -41,28 +44,6 @@ pub fn run(args: &Status) -> Outcome {
     } else {
         Err(Failure::silent(UNHEALTHY))
     }
-}
-
-fn config_path(args: &Status) -> Outcome<PathBuf> {
-    if let Some(dir) = &args.dir {
-        let path = dir.join(CONFIG_FILE);
-        return if path.exists() {
-            Ok(path)
-        } else {
-            let what = format!("{} is not the folder of a demo", dir.display());
-            Err(Failure::usage(what).next(format!("trilith demo --dir {}", dir.display())))
-        };
-    }
-    if let Some(path) = &args.config {
-        return Ok(path.clone());
-    }
-    let demo = Path::new(DEFAULT_DEMO_DIR).join(CONFIG_FILE);
-    let default = PathBuf::from(DEFAULT_CONFIG);
-    Ok(if !default.exists() && demo.exists() {
-        demo
-    } else {
-        default
-    })
 }
 
 fn show(status: &ClusterStatus, json: bool) {
