@@ -8,9 +8,15 @@
 //! Tested by: `status/tests.rs`, `lower/tests.rs`, `pidfile/tests.rs`, `e2e`.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 mod board;
+mod cluster;
+mod control;
+mod edge_health;
 mod error;
 mod feed;
+pub mod guard;
+pub mod join;
 mod leftovers;
 mod limits;
 mod lower;
@@ -23,6 +29,7 @@ pub mod secrets;
 mod services;
 mod state;
 mod status;
+mod tokens;
 
 pub use error::NodeError;
 pub use leftovers::stop_left_behind;

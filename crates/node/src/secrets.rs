@@ -1,8 +1,8 @@
 //! The secrets folder: the cluster CA and the database passwords, the same on every server.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -68,4 +68,66 @@ pub(crate) fn load(config: &Config) -> Result<Secrets, NodeError> {
         None => None,
     };
     Ok(Secrets { ca, database })
+}
+
+/// All that is in the folder, as it goes to a server that joins. `Debug` does not show it.
+pub(crate) struct Bundle {
+    /// PEM.
+    pub ca_certificate: String,
+    /// PEM.
+    pub ca_key: String,
+    pub database_passwords: Option<String>,
+}
+
+impl Bundle {
+    /// What a server of that config needs.
+    pub fn read(config: &Config) -> Result<Self, NodeError> {
+        let dir = &config.cluster.secrets;
+        let read = |name: &str| {
+            let path = dir.join(name);
+            fs::read_to_string(&path).map_err(NodeError::file(&path))
+        };
+        Ok(Self {
+            ca_certificate: read(CA_CERTIFICATE_FILE)?,
+            ca_key: read(CA_KEY_FILE)?,
+            database_passwords: match &config.database {
+                Some(_) => Some(read(DATABASE_FILE)?),
+                None => None,
+            },
+        })
+    }
+
+    /// Where each part belongs below `dir`, with its mode.
+    pub fn files(&self, dir: &Path) -> Vec<(PathBuf, &str, u32)> {
+        let mut files = vec![
+            // The key first: a crash in between leaves no certificate that nobody can sign for.
+            (dir.join(CA_KEY_FILE), self.ca_key.as_str(), 0o600),
+            (
+                dir.join(CA_CERTIFICATE_FILE),
+                self.ca_certificate.as_str(),
+                0o644,
+            ),
+        ];
+        if let Some(passwords) = &self.database_passwords {
+            files.push((dir.join(DATABASE_FILE), passwords, 0o600));
+        }
+        files
+    }
+
+    /// Whether a server can use what was written to `dir`.
+    pub fn check(&self, dir: &Path) -> Result<(), NodeError> {
+        Ca::load(dir)?;
+        if self.database_passwords.is_some() {
+            let path = dir.join(DATABASE_FILE);
+            let secrets = DatabaseSecrets::load(&path).map_err(NodeError::service)?;
+            secrets.ok_or(NodeError::NoPasswords { path })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Bundle(hidden)")
+    }
 }
