@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::RangedI64ValueParser;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -36,6 +37,11 @@ pub enum Command {
     Explain(Explain),
     Run(Run),
     Status(Status),
+    Vip(Vip),
+    Drain(DrainArgs),
+    Undrain(DrainArgs),
+    #[command(hide = true)]
+    Guard,
     Version(Version),
 }
 
@@ -186,12 +192,132 @@ pub struct Where {
     pub config: Option<PathBuf>,
 }
 
+/// The floating addresses: who holds them, and moving them.
+#[derive(Debug, ClapArgs)]
+pub struct Vip {
+    #[command(subcommand)]
+    pub command: VipCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum VipCommand {
+    /// Which server holds which address, and each server's part in it.
+    Status {
+        #[command(flatten)]
+        place: Where,
+        /// JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give an address to another server. It stays there: nothing moves back by itself.
+    Move {
+        /// The server that is to hold it.
+        #[arg(value_name = "SERVER")]
+        server: String,
+        /// Which address, when there are several.
+        #[arg(long, value_name = "ADDRESS")]
+        address: Option<String>,
+        #[command(flatten)]
+        place: Where,
+        /// JSON instead of a sentence.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Take a server out of use: its floating addresses move first, then the others stop sending it
+/// requests. `undrain` takes it into use again.
+#[derive(Debug, ClapArgs)]
+pub struct DrainArgs {
+    #[arg(value_name = "SERVER")]
+    pub server: String,
+    #[command(flatten)]
+    pub place: Where,
+    /// JSON instead of a sentence.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Let a new server join the cluster.
+#[derive(Debug, ClapArgs)]
+pub struct Token {
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    Create(TokenCreate),
+    List(TokenList),
+    Revoke(TokenRevoke),
+}
+
+/// Make a token with which one server of the config can join, once.
+///
+/// Add the server to the config and reload it first. The token is printed this once; whoever has
+/// it can join until it expires.
+#[derive(Debug, ClapArgs)]
+pub struct TokenCreate {
+    /// The server that may join with it.
+    #[arg(long, value_name = "NAME")]
+    pub server: String,
+    /// How long it can be used, at most 24h.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = token_ttl)]
+    pub ttl: Duration,
+    #[command(flatten)]
+    pub place: Where,
+    /// JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The tokens there are: valid, used, and expired.
+#[derive(Debug, ClapArgs)]
+pub struct TokenList {
+    #[command(flatten)]
+    pub place: Where,
+    /// JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Take a token back, so that nobody joins with it any more.
+#[derive(Debug, ClapArgs)]
+pub struct TokenRevoke {
+    /// As `trilith token list` shows it.
+    pub id: String,
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// Make this machine a server of a cluster, with a token of `trilith token create`.
+///
+/// Fetches the cluster's config file and secrets from one of its servers, and writes them here.
+/// Nothing that is here already is changed. The server is then started with `trilith run`.
+#[derive(Debug, ClapArgs)]
+pub struct Join {
+    /// The token; `-` reads it from stdin.
+    pub token: String,
+    /// Where to write the config file.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+}
+
 /// The version of this program.
 #[derive(Debug, ClapArgs)]
 pub struct Version {
     /// JSON instead of text.
     #[arg(long)]
     pub json: bool,
+}
+
+fn token_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = trilith_base::parse_duration(text).map_err(|error| error.to_string())?;
+    let day = Duration::from_secs(24 * 60 * 60);
+    match (Duration::from_secs(1)..=day).contains(&ttl) {
+        true => Ok(ttl),
+        false => Err("use 1s to 24h".to_owned()),
+    }
 }
 
 fn servers() -> RangedI64ValueParser<u8> {

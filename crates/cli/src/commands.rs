@@ -1,17 +1,21 @@
 //! One module per command.
 
 mod check;
+mod drain;
 mod explain;
 mod init;
+mod join;
 mod run;
 mod status;
+mod token;
 mod version;
+mod vip;
 
 use crate::args::{Args, Command, DemoCommand};
 use crate::demo;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 
-pub use status::show_forever;
+pub use status::{ask_cluster, show_forever};
 
 pub fn run(args: Args) -> Outcome {
     match args.command {
@@ -24,6 +28,12 @@ pub fn run(args: Args) -> Outcome {
         Command::Explain(args) => explain::run(&args),
         Command::Run(args) => run::run(args),
         Command::Status(args) => status::run(&args),
+        Command::Vip(args) => vip::run(args.command),
+        Command::Drain(args) => drain::run(&args, true),
+        Command::Undrain(args) => drain::run(&args, false),
+        Command::Guard => trilith_node::guard::run().map_err(Failure::failed),
+        Command::Token(args) => token::run(&args),
+        Command::Join(args) => join::run(&args),
         Command::Version(args) => version::run(&args),
     }
 }
