@@ -4,6 +4,7 @@
 //! To add a key: add it here, read it in `read/`, carry it in `model.rs`. `keys/tests.rs` fails
 //! until the parser asks for it.
 
+mod applies;
 mod cluster;
 mod explain;
 mod program;
@@ -16,6 +17,7 @@ mod vip;
 
 use std::fmt;
 
+pub use applies::{Applies, Who};
 pub use explain::{UnknownKey, explain};
 pub use reference::reference_markdown;
 pub use template::commented_template;
@@ -190,6 +192,11 @@ impl Section {
 
     pub fn summary(&self) -> &'static str {
         first_sentence(self.meaning)
+    }
+
+    /// When a change of one of its keys takes effect.
+    pub fn applies(&self, key: &Key) -> Applies {
+        applies::applies(self, key)
     }
 }
 

@@ -95,6 +95,7 @@ fn explain_key(section: &Section, key: &Key) -> String {
     }
     out.push('\n');
     push_item(&mut out, "default  ", &key.default.to_string());
+    push_item(&mut out, "applies  ", &section.applies(key).to_string());
     push_item(&mut out, "since    ", key.since);
     if section.shape != Shape::Inline {
         out.push_str(&format!(

@@ -58,6 +58,7 @@ fn push_key(out: &mut String, section: &Section, key: &Key) {
     if !key.example.is_empty() {
         out.push_str(&format!("- Example: `{} = {}`\n", key.name, key.example));
     }
+    out.push_str(&format!("- Applies: {}\n", section.applies(key)));
     out.push_str(&format!("- Since: {}\n", key.since));
 }
 
