@@ -19,6 +19,9 @@ pub struct Options {
     pub server: ServerName,
     /// Fixed once [`crate::Edge::serve`] has bound them.
     pub listeners: Vec<Listener>,
+    /// The number of this set of sites; the web server of this process has the same one for it
+    /// ([`trilith_web::Options::sites_id`]).
+    pub sites_id: u64,
     /// All sites of the config file, in its order: positions are the ones of
     /// [`trilith_web::RouteId`].
     pub sites: Vec<Site>,
@@ -62,6 +65,7 @@ impl Options {
         Self {
             server,
             listeners: Vec::new(),
+            sites_id: 0,
             sites: Vec::new(),
             web_servers: Vec::new(),
             upstreams: Vec::new(),

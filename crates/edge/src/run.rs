@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ProtocolVersion;
+use tokio_rustls::rustls::{self, ProtocolVersion};
 use trilith_http::{ConnInfo, TlsInfo, serve_connection};
 use trilith_net::{ConnectionLimit, Drain, Workers, accept_loop, listen_each};
 use trilith_telemetry::{AccessLogFile, Telemetry};
@@ -184,6 +184,23 @@ impl Edge {
             pool.queue.tell_news();
         }
         Ok(Replaced { needs_restart })
+    }
+
+    /// Whether [`Edge::replace`] would do it.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn check(&self, options: Options) -> Result<(), Error> {
+        check_listeners(&options)?;
+        let previous = self.shared.snapshot.load_full();
+        Snapshot::build(options, self.shared.web.is_some(), Some(&previous))?;
+        Ok(())
+    }
+
+    /// What new connections are served with; for the next [`Edge::replace`], so that sessions of TLS
+    /// clients can still be resumed.
+    pub fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
+        self.shared.snapshot.load().options.tls.clone()
     }
 
     /// The pools and their servers as they are now.

@@ -96,6 +96,7 @@ impl Snapshot {
                 .enumerate()
                 .map(|(route, spec)| {
                     let id = RouteId {
+                        sites: options.sites_id,
                         site: number,
                         route,
                     };

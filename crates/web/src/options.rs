@@ -12,6 +12,9 @@ use crate::limits::FILE_REVALIDATE_AFTER;
 
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The number of this set of sites: [`crate::RouteId`] says which one its positions are of. Another
+    /// one for each [`crate::Web::replace`].
+    pub sites_id: u64,
     /// All sites of the config file, in its order: [`crate::RouteId`] counts along it.
     pub sites: Vec<SiteOptions>,
     /// The folder of the code base, or of the release in use. Absolute.
@@ -29,6 +32,7 @@ pub struct Options {
 impl Options {
     pub fn new(code_root: impl Into<PathBuf>, sites: Vec<SiteOptions>) -> Self {
         Self {
+            sites_id: 0,
             sites,
             code_root: code_root.into(),
             app_connect_timeout: Duration::from_secs(1),

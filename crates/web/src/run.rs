@@ -2,8 +2,8 @@
 
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -24,6 +24,8 @@ use crate::snapshot::{Route, Snapshot};
 /// A route of [`Options::sites`], by positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RouteId {
+    /// [`Options::sites_id`].
+    pub sites: u64,
     pub site: usize,
     pub route: usize,
 }
@@ -49,6 +51,8 @@ pub struct Web {
     files: Files,
     apps: Apps,
     draining: AtomicBool,
+    /// Held while the next snapshot is made, so that none is lost.
+    replacing: Mutex<()>,
     /// Where milliseconds are counted from.
     epoch: Instant,
 }
@@ -89,7 +93,8 @@ impl Web {
     pub fn new(options: Options, telemetry: Telemetry) -> Result<Arc<Self>, Error> {
         let files = Files::new(options.file_revalidate_after);
         let apps = Apps::default();
-        let snapshot = Snapshot::new(&options, &options.code_root, &files, &apps)?;
+        let sites = options.sites.as_slice().into();
+        let snapshot = Snapshot::new(options.sites_id, sites, &options.code_root, &files, &apps)?;
         Ok(Arc::new(Self {
             options,
             telemetry,
@@ -97,12 +102,23 @@ impl Web {
             files,
             apps,
             draining: AtomicBool::new(false),
+            replacing: Mutex::new(()),
             epoch: Instant::now(),
         }))
     }
 
     /// Answers a request by its `Host` and path.
     pub async fn handle(&self, request: &mut Request, worker: &WebWorker) -> Response {
+        self.route_and_answer(request, worker, &mut AppTrace::default())
+            .await
+    }
+
+    async fn route_and_answer(
+        &self,
+        request: &mut Request,
+        worker: &WebWorker,
+        trace: &mut AppTrace,
+    ) -> Response {
         let snapshot = self.snapshot.load();
         let Some(site) = snapshot.site(&request.host) else {
             return plain_error(StatusCode::MISDIRECTED_REQUEST);
@@ -112,10 +128,7 @@ impl Web {
             Err(_) => Err(StatusCode::BAD_REQUEST),
         };
         match found {
-            Ok(id) => {
-                self.answer(&snapshot, id, request, worker, &mut AppTrace::default())
-                    .await
-            }
+            Ok(id) => self.answer(&snapshot, id, request, worker, trace).await,
             Err(status) => self.error(&snapshot, Some(site), status, worker).await,
         }
     }
@@ -124,6 +137,8 @@ impl Web {
     ///
     /// When the response has the field [`crate::TRY_ANOTHER`], `request` is as it was, body included,
     /// and may be sent elsewhere. Otherwise its body may be gone.
+    ///
+    /// A route of other sites than the present ones (they were replaced since) is found anew.
     pub async fn handle_route(
         &self,
         id: RouteId,
@@ -131,8 +146,12 @@ impl Web {
         worker: &WebWorker,
         trace: &mut AppTrace,
     ) -> Response {
-        self.answer(&self.snapshot.load(), id, request, worker, trace)
-            .await
+        let snapshot = self.snapshot.load();
+        if id.sites == snapshot.sites_id {
+            return self.answer(&snapshot, id, request, worker, trace).await;
+        }
+        drop(snapshot);
+        self.route_and_answer(request, worker, trace).await
     }
 
     /// An error page in the style of the site (its `error_pages`), for errors that the caller makes.
@@ -166,9 +185,46 @@ impl Web {
     /// # Errors
     /// When the folder cannot be opened; nothing changes then.
     pub fn set_code_root(&self, root: &Path) -> Result<(), Error> {
-        let snapshot = Snapshot::new(&self.options, root, &self.files, &self.apps)?;
+        let _replacing = self
+            .replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let now = self.snapshot.load();
+        let sites = now.options.clone();
+        let snapshot = Snapshot::new(now.sites_id, sites, root, &self.files, &self.apps)?;
         self.snapshot.store(Arc::new(snapshot));
         self.telemetry.emit(&CodeBaseSwitched { path: root });
+        Ok(())
+    }
+
+    /// Serves the sites of `options` from the next request on; `sites_id` has to be a new one. Requests
+    /// under way finish with the route they began with. The folder, the timeouts, the instances and
+    /// whether it drains stay as they are.
+    ///
+    /// # Errors
+    /// When the sites contradict themselves; nothing changes then.
+    pub fn replace(&self, options: &Options) -> Result<(), Error> {
+        let _replacing = self
+            .replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let code_root = self.snapshot.load().code_root.clone();
+        let sites = options.sites.as_slice().into();
+        let files = &self.files;
+        let snapshot = Snapshot::new(options.sites_id, sites, &code_root, files, &self.apps)?;
+        self.snapshot.store(Arc::new(snapshot));
+        Ok(())
+    }
+
+    /// Whether [`Web::replace`] would do it.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn check(&self, options: &Options) -> Result<(), Error> {
+        let code_root = self.snapshot.load().code_root.clone();
+        let sites = options.sites.as_slice().into();
+        let apps = Apps::default();
+        Snapshot::new(options.sites_id, sites, &code_root, &self.files, &apps)?;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Sites and routes, ready to serve: what one request reads from start to end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,11 +10,16 @@ use trilith_route::{PathPattern, Router};
 use crate::dispatch::{App, Apps};
 use crate::error::Error;
 use crate::files::{Files, Folder, is_beneath, open_code};
-use crate::options::{Action, Options, RouteOptions, SiteOptions};
+use crate::options::{Action, RouteOptions, SiteOptions};
 use crate::run::RouteId;
 
 #[derive(Debug)]
 pub struct Snapshot {
+    /// [`crate::Options::sites_id`].
+    pub sites_id: u64,
+    /// What it was made of, for the next one.
+    pub options: Arc<[SiteOptions]>,
+    pub code_root: PathBuf,
     router: Router<()>,
     sites: Vec<Site>,
     /// The whole code base, for error pages.
@@ -63,9 +68,9 @@ pub struct Redirect {
 }
 
 impl Snapshot {
-    /// For `options`, but with the code base at `code_root`.
     pub fn new(
-        options: &Options,
+        sites_id: u64,
+        options: Arc<[SiteOptions]>,
         code_root: &Path,
         files: &Files,
         apps: &Apps,
@@ -75,8 +80,8 @@ impl Snapshot {
             source: errno.into(),
         })?;
         let mut router = Router::builder();
-        let mut sites = Vec::with_capacity(options.sites.len());
-        for site in &options.sites {
+        let mut sites = Vec::with_capacity(options.len());
+        for site in options.iter() {
             let id = router.site(site.routes.iter().map(|route| (route.path.clone(), ())));
             for host in std::iter::once(&site.host).chain(&site.aliases) {
                 router.host(host, id);
@@ -90,6 +95,9 @@ impl Snapshot {
             router: router.build()?,
             sites,
             code: Arc::new(files.folder(code_root, Path::new(""), false, &[], None)),
+            code_root: code_root.to_owned(),
+            sites_id,
+            options,
         })
     }
 
@@ -101,6 +109,7 @@ impl Snapshot {
     pub fn find(&self, site: usize, path: &str) -> Option<RouteId> {
         let found = self.router.route(site, path)?;
         Some(RouteId {
+            sites: self.sites_id,
             site,
             route: found.route,
         })

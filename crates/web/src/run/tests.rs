@@ -225,9 +225,30 @@ async fn the_edge_names_the_route_itself() {
     let setup = setup(|_| {});
     let mut trace = AppTrace::default();
     for (id, status) in [
-        (RouteId { site: 0, route: 6 }, 418),
-        (RouteId { site: 0, route: 99 }, 404),
-        (RouteId { site: 9, route: 0 }, 404),
+        (
+            RouteId {
+                sites: 0,
+                site: 0,
+                route: 6,
+            },
+            418,
+        ),
+        (
+            RouteId {
+                sites: 0,
+                site: 0,
+                route: 99,
+            },
+            404,
+        ),
+        (
+            RouteId {
+                sites: 0,
+                site: 9,
+                route: 0,
+            },
+            404,
+        ),
     ] {
         // The host says nothing any more.
         let mut request = Request::get("other.org", "/teapot");
@@ -514,4 +535,72 @@ async fn a_file_cut_short_ends_the_connection() {
             assert!(rest.len() < size - piece.len(), "{} bytes more", rest.len());
         })
         .await;
+}
+
+#[tokio::test]
+async fn other_sites_are_served_from_the_next_request_on() {
+    let setup = setup(|_| {});
+    let two = setup.dir.path().join("two");
+    setup.web.set_code_root(&two).unwrap();
+    setup.web.set_draining(true);
+    let teapot = RouteId {
+        sites: 0,
+        site: 0,
+        route: 6,
+    };
+    let site = SiteOptions {
+        host: "www.foobar.com".into(),
+        routes: vec![
+            route("/teapot", respond(StatusCode::OK, "coffee")),
+            route("/*", Action::Files("public".into())),
+        ],
+        ..SiteOptions::default()
+    };
+    let mut options = Options::new("/nowhere", vec![site]);
+    options.sites_id = 1;
+    setup.web.check(&options).unwrap();
+    setup.web.replace(&options).unwrap();
+    assert_eq!(text(setup.get("/teapot").await).await, "coffee");
+    assert_eq!(
+        text(setup.get("/assets/a.css").await).await,
+        "two",
+        "the folder stays"
+    );
+    assert!(setup.web.is_draining(), "so does the drain");
+    // An edge that found its route before the change means the path, not the position.
+    let mut request = Request::get("www.foobar.com", "/teapot");
+    let mut trace = AppTrace::default();
+    let response = setup
+        .web
+        .handle_route(teapot, &mut request, &setup.worker, &mut trace)
+        .await;
+    assert_eq!(text(response).await, "coffee");
+
+    options.sites_id = 2;
+    options.sites[0].routes[1].action = Action::Files("../outside".into());
+    assert!(setup.web.check(&options).is_err());
+    assert!(setup.web.replace(&options).is_err());
+    assert_eq!(text(setup.get("/teapot").await).await, "coffee");
+}
+
+#[tokio::test]
+async fn instances_outlive_a_change_of_the_sites() {
+    let setup = setup(|_| {});
+    let address = "127.0.0.1:9".parse().unwrap();
+    let id = "web.1".to_owned();
+    setup
+        .web
+        .set_instances("web", &[InstanceAddr { id, address }]);
+    let site = SiteOptions {
+        host: "new.example".into(),
+        routes: vec![route("/*", Action::App("web".into()))],
+        ..SiteOptions::default()
+    };
+    let mut options = Options::new("/nowhere", vec![site]);
+    options.sites_id = 1;
+    setup.web.replace(&options).unwrap();
+    assert!(setup.web.is_healthy(Some("web")));
+    setup.web.set_draining(true);
+    setup.web.replace(&options).unwrap();
+    assert!(!setup.web.is_healthy(Some("web")), "it still drains");
 }
