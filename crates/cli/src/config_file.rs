@@ -10,12 +10,23 @@ use crate::terminal;
 
 /// A config that can be used. Errors go to stderr, and with [`Warnings::Show`] warnings too.
 pub fn load(path: &Path, warnings: Warnings) -> Outcome<Config> {
-    match parse(path)? {
+    Ok(load_file(path, warnings)?.config)
+}
+
+/// [`load`], with the text: what a server is started with.
+pub fn load_file(path: &Path, warnings: Warnings) -> Outcome<trilith_node::ConfigFile> {
+    let text = read(path)?;
+    match parse_text(path, &text)? {
         Ok(loaded) => {
             if warnings == Warnings::Show {
                 show(&loaded.warnings);
             }
-            Ok(loaded.config)
+            Ok(trilith_node::ConfigFile {
+                path: absolute(path)?,
+                // The parser has refused what is not UTF-8.
+                text: String::from_utf8_lossy(&text).into_owned(),
+                config: loaded.config,
+            })
         }
         Err(diagnostics) => {
             show(&diagnostics);
@@ -34,17 +45,24 @@ pub enum Warnings {
 
 /// Reads and checks the file. The outer error is about reading it.
 pub fn parse(path: &Path) -> Outcome<Result<Loaded, Diagnostics>> {
-    let text = fs::read(path).map_err(|error| {
+    parse_text(path, &read(path)?)
+}
+
+fn read(path: &Path) -> Outcome<Vec<u8>> {
+    fs::read(path).map_err(|error| {
         let failure = Failure::usage(format!("cannot read {}: {error}", path.display()));
         if error.kind() == std::io::ErrorKind::NotFound {
             failure.next(format!("trilith init --config {}", path.display()))
         } else {
             failure
         }
-    })?;
+    })
+}
+
+fn parse_text(path: &Path, text: &[u8]) -> Outcome<Result<Loaded, Diagnostics>> {
     let path = absolute(path)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
-    Ok(Config::parse(&path.display().to_string(), &text, folder))
+    Ok(Config::parse(&path.display().to_string(), text, folder))
 }
 
 /// Everything the parser said, to stderr.

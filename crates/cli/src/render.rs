@@ -108,6 +108,54 @@ pub fn survival(status: &ClusterStatus) -> String {
     )
 }
 
+/// The floating addresses, and each edge's part in them.
+pub fn addresses(status: &ClusterStatus, colour: bool) -> String {
+    if status.floating_addresses.is_empty() {
+        return "there is no floating address: give `vip` in [cluster] one\n".to_owned();
+    }
+    let mut table = table(&[
+        "ADDRESS", "MODE", "SERVER", "STATE", "FOR", "LEASE", "EPOCH",
+    ]);
+    for floating in &status.floating_addresses {
+        for server in &status.servers {
+            let part = server
+                .addresses
+                .iter()
+                .find(|a| a.address == floating.address);
+            let Some(part) = part else {
+                continue;
+            };
+            let state = match (part.is_up(), &part.problem) {
+                (true, _) => good(&part.state),
+                (false, None) => faint(&part.state),
+                (false, Some(problem)) => format!("{}: {problem}", warn(&part.state)),
+            };
+            let since = part.since_unix_ms.filter(|_| part.is_up());
+            table.add_row([
+                floating.address.clone(),
+                floating.mode.clone(),
+                server.name.clone(),
+                state,
+                since.map_or_else(
+                    || faint("-"),
+                    |since| age(status.time_unix_ms.saturating_sub(since)),
+                ),
+                part.lease_left_ms
+                    .map_or_else(|| faint("-"), |left| format!("{left} ms")),
+                part.epoch
+                    .map_or_else(|| faint("-"), |epoch| epoch.to_string()),
+            ]);
+        }
+    }
+    let mut text = heading(status);
+    text.push('\n');
+    for line in table.to_string().lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    paint::finish(&text, if colour { Paint::Colour } else { Paint::Plain })
+}
+
 fn servers(status: &ClusterStatus) -> Option<String> {
     let mut table = table(&[
         "SERVER",

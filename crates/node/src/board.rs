@@ -15,6 +15,7 @@ use trilith_monitor::api::{self, ClusterStatus, ServerState, ServerStatus};
 use trilith_postgres::{ClusterView, Status as PostgresStatus};
 use trilith_sqlproxy::Targets;
 
+use crate::cluster::ClusterStore;
 use crate::limits::{DATABASE_POLL_INTERVAL, DATABASE_WAIT, UNATTENDED_WAIT};
 use crate::peers::Peers;
 use crate::{state, status};
@@ -36,6 +37,8 @@ pub(crate) struct Board {
     pub databases: OnceLock<watch::Receiver<ClusterView>>,
     pub sql_targets: OnceLock<Arc<ArcSwap<Targets>>>,
     pub edge: OnceLock<Arc<Edge>>,
+    pub store: OnceLock<ClusterStore>,
+    pub floating: OnceLock<watch::Receiver<Vec<api::AddressStatus>>>,
 }
 
 impl Board {
@@ -55,6 +58,8 @@ impl Board {
             databases: OnceLock::new(),
             sql_targets: OnceLock::new(),
             edge: OnceLock::new(),
+            store: OnceLock::new(),
+            floating: OnceLock::new(),
         }
     }
 
@@ -162,6 +167,7 @@ impl Board {
                 replicas,
             ));
         }
+        missing.extend(self.store.get().and_then(ClusterStore::problem));
         missing.extend(self.step());
         if let Some(instances) = self.instances.get() {
             missing.extend(state::instances_problem(&instances.borrow()));
@@ -226,10 +232,18 @@ impl Source for Board {
                 .get()
                 .map(|e| state::pools(&e.status()))
                 .unwrap_or_default(),
-            addresses: Vec::new(),
-            store: None,
-            config_version: None,
-            notices: Vec::new(),
+            addresses: self
+                .floating
+                .get()
+                .map(|status| status.borrow().clone())
+                .unwrap_or_default(),
+            store: self.store.get().map(ClusterStore::status),
+            config: None,
+            notices: self
+                .store
+                .get()
+                .map(ClusterStore::notices)
+                .unwrap_or_default(),
         }
     }
 

@@ -129,9 +129,15 @@ fn movable(config: &Config, request: &MoveRequest) -> Result<(IpAddr, ServerName
     let no = |error: String| Box::new(refusal(StatusCode::UNPROCESSABLE_ENTITY, error, &[]));
     let server = known(config, &request.server)?;
     if config.vip.mode == VipMode::None {
-        return Err(no("there is no floating address that Trilith could move".to_owned()));
+        return Err(no(
+            "there is no floating address that Trilith could move".to_owned()
+        ));
     }
-    let addresses: Vec<String> = config.addresses().iter().map(|a| a.ip.to_string()).collect();
+    let addresses: Vec<String> = config
+        .addresses()
+        .iter()
+        .map(|a| a.ip.to_string())
+        .collect();
     let ip = match &request.address {
         None if addresses.len() == 1 => config.addresses()[0].ip,
         None => {
@@ -139,7 +145,10 @@ fn movable(config: &Config, request: &MoveRequest) -> Result<(IpAddr, ServerName
             return Err(no(error));
         }
         Some(text) => {
-            let found = config.addresses().iter().find(|a| a.ip.to_string() == *text);
+            let found = config
+                .addresses()
+                .iter()
+                .find(|a| a.ip.to_string() == *text);
             let unknown = || {
                 no(format!(
                     "{text} is not a floating address: there is {}",
@@ -152,6 +161,8 @@ fn movable(config: &Config, request: &MoveRequest) -> Result<(IpAddr, ServerName
     let is_edge = config.with_role(Role::Edge).any(|s| s.name == server);
     match is_edge {
         true => Ok((ip, server)),
-        false => Err(no(format!("{server} is no edge: it cannot hold an address"))),
+        false => Err(no(format!(
+            "{server} is no edge: it cannot hold an address"
+        ))),
     }
 }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use trilith_app::InstanceStatus;
 use trilith_base::ServerName;
@@ -16,6 +17,32 @@ use trilith_tls::{Ca, LEAF_REISSUE_INTERVAL, PeerIdentity, SiteCertificates};
 use trilith_web::{InstanceAddr, Web};
 
 use crate::lower;
+
+/// A value that follows from another one, kept up to date for as long as that changes.
+pub(crate) fn derived<S, T>(
+    feeds: &mut JoinSet<()>,
+    source: &watch::Sender<S>,
+    derive: impl Fn(&S) -> T + Send + 'static,
+) -> watch::Receiver<T>
+where
+    S: Send + Sync + 'static,
+    T: PartialEq + Send + Sync + 'static,
+{
+    let mut source = source.subscribe();
+    let derived = watch::Sender::new(derive(&source.borrow_and_update()));
+    let receiver = derived.subscribe();
+    feeds.spawn(async move {
+        while source.changed().await.is_ok() {
+            let new = derive(&source.borrow_and_update());
+            derived.send_if_modified(|old| {
+                let changed = *old != new;
+                *old = new;
+                changed
+            });
+        }
+    });
+    receiver
+}
 
 /// Supervisor to web server: requests go to the instances that are live.
 pub(crate) async fn instances(mut status: watch::Receiver<Vec<InstanceStatus>>, web: Arc<Web>) {

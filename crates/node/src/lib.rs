@@ -15,6 +15,7 @@ mod control;
 mod edge_health;
 mod error;
 mod feed;
+mod floating;
 pub mod guard;
 pub mod join;
 mod leftovers;
@@ -33,6 +34,6 @@ mod tokens;
 
 pub use error::NodeError;
 pub use leftovers::stop_left_behind;
-pub use run::{abort_on_panic, run, run_blocking};
+pub use run::{ConfigFile, abort_on_panic, run, run_blocking};
 pub use status::cluster_status;
 pub use trilith_telemetry::{LogError, LogFormat, LogOptions, init_logging};

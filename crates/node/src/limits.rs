@@ -44,3 +44,5 @@ pub(crate) const REPLICA_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const EDGE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 pub(crate) const EDGE_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) const EDGE_CHECK_FALL: u32 = 2;
+/// Threads of the cluster store's own runtime: one may be busy while another renews a lease.
+pub(crate) const CLUSTER_THREADS: usize = 2;

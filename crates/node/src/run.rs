@@ -1,5 +1,6 @@
 //! The life of a server process.
 
+use std::path::PathBuf;
 use std::process::abort;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,9 +15,19 @@ use crate::limits::CONTROL_THREADS;
 use crate::pidfile::PidFile;
 use crate::privileges;
 use crate::services::Services;
+use crate::tokens::InForce;
+
+/// The config file that a server is started with.
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    pub path: PathBuf,
+    pub text: String,
+    /// What the text says.
+    pub config: Config,
+}
 
 /// [`run`] on a runtime of its own. A panic anywhere ends the process from now on.
-pub fn run_blocking(config: Config, server: &str) -> Result<(), NodeError> {
+pub fn run_blocking(file: ConfigFile, server: &str) -> Result<(), NodeError> {
     abort_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
@@ -24,7 +35,7 @@ pub fn run_blocking(config: Config, server: &str) -> Result<(), NodeError> {
         .enable_all()
         .build()
         .map_err(NodeError::service)?;
-    let ended = runtime.block_on(run(config, server));
+    let ended = runtime.block_on(run(file, server));
     // What still blocks a thread now (a slow disk) is of no use to anybody.
     runtime.shutdown_background();
     ended
@@ -35,8 +46,9 @@ pub fn run_blocking(config: Config, server: &str) -> Result<(), NodeError> {
 ///
 /// # Errors
 /// Whatever keeps it from starting. What had been started by then is stopped.
-pub async fn run(config: Config, server: &str) -> Result<(), NodeError> {
+pub async fn run(file: ConfigFile, server: &str) -> Result<(), NodeError> {
     let begin = Instant::now();
+    let config = Arc::new(file.config);
     let server = find(&config, server)?;
     let mut signals = Signals::listen()?;
     let state = privileges::prepare_state(&config, &server)?;
@@ -45,7 +57,11 @@ pub async fn run(config: Config, server: &str) -> Result<(), NodeError> {
         server = %server.name, address = %server.address, roles = %server.roles,
         version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting"
     );
-    let mut services = Services::prepare(Arc::new(config), server, state)?;
+    let in_force = InForce {
+        config,
+        text: file.text.into(),
+    };
+    let mut services = Services::prepare(in_force, file.path, server, state)?;
     let started = tokio::select! {
         started = services.start() => Some(started),
         () = signals.next() => None,

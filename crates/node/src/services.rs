@@ -1,6 +1,6 @@
 //! The services of one server: started in order, stopped in the opposite one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use trilith_app::{Release, Supervisor};
+use trilith_cluster::join::{Door, Tokens};
 use trilith_config::{Config, Role, Server, Workers as ConfigWorkers};
 use trilith_edge::Edge;
 use trilith_monitor::{admin_router, peer_router, serve_admin};
@@ -24,14 +24,18 @@ use trilith_telemetry::{AccessLogFile, AccessLogOptions, Telemetry};
 use trilith_tls::{PeerIdentity, SiteCertificates};
 use trilith_web::Web;
 
+use crate::admin::AdminSocket;
 use crate::board::Board;
+use crate::cluster::{ClusterRuntime, ClusterStore};
 use crate::error::NodeError;
+use crate::floating::{FloatingAddresses, follow_drain};
 use crate::limits::{LAST_DRAIN_TIMEOUT, PEER_DRAIN_TIMEOUT, REPLICA_PATIENCE};
 use crate::lower::app::Apps;
 use crate::peers::{PeerListener, PeerServices, Peers};
 use crate::release;
 use crate::secrets::Secrets;
-use crate::{feed, lower, privileges, secrets};
+use crate::tokens::InForce;
+use crate::{cluster, control, feed, lower, privileges, secrets, tokens};
 
 /// What is running. A service that this server does not have, or that is not started yet, is
 /// `None`.
@@ -45,7 +49,14 @@ pub(crate) struct Services {
     site_certificates: SiteCertificates,
     board: Arc<Board>,
     workers: Workers,
+    /// What this server runs with now.
+    in_force: watch::Sender<InForce>,
+    config_path: PathBuf,
+    cluster: ClusterRuntime,
+    store: Option<ClusterStore>,
+    floating: Option<FloatingAddresses>,
     admin: Option<Admin>,
+    admin_socket: Option<AdminSocket>,
     postgres: Option<Postgres>,
     observer: Option<Observer>,
     sql: Option<Draining<trilith_sqlproxy::Serving>>,
@@ -71,7 +82,13 @@ struct Admin {
 
 impl Services {
     /// What every server has: secrets, certificates, data-plane threads. Nothing listens yet.
-    pub fn prepare(config: Arc<Config>, server: Server, state: PathBuf) -> Result<Self, NodeError> {
+    pub fn prepare(
+        file: InForce,
+        path: PathBuf,
+        server: Server,
+        state: PathBuf,
+    ) -> Result<Self, NodeError> {
+        let config = file.config.clone();
         let telemetry = Telemetry::new(server.name.as_str());
         let secrets = secrets::load(&config)?;
         let now = SystemTime::now();
@@ -94,7 +111,13 @@ impl Services {
             identity,
             site_certificates: SiteCertificates::new(&certificates),
             workers,
+            config_path: path,
+            in_force: watch::Sender::new(file),
+            cluster: ClusterRuntime::start()?,
+            store: None,
+            floating: None,
             admin: None,
+            admin_socket: None,
             postgres: None,
             observer: None,
             sql: None,
@@ -110,11 +133,14 @@ impl Services {
     /// Starts everything. May be dropped at any await; [`Services::stop`] then stops what there is.
     pub async fn start(&mut self) -> Result<(), NodeError> {
         self.start_admin().await?;
+        let store = self.start_store().await?;
+        self.start_admin_socket(&store)?;
         // First: what is wrong with the code base is better known before databases are made.
         let code = self.start_web().await?;
         self.start_databases()?;
-        self.start_peers()?;
+        self.start_peers(&store)?;
         self.start_edge()?;
+        self.start_floating(&store).await?;
         self.start_sql()?;
         self.keep_certificates_fresh();
         if let Some((release, apps)) = code {
@@ -142,6 +168,78 @@ impl Services {
         });
         self.admin = Some(Admin { stop, task });
         tracing::info!(%address, "admin port is listening");
+        Ok(())
+    }
+
+    /// This server's part of the cluster store. It finds the others, and they it, once all listen.
+    async fn start_store(&mut self) -> Result<ClusterStore, NodeError> {
+        let servers = feed::derived(&mut self.feeds, &self.in_force, |file| {
+            cluster::listed(&file.config)
+        });
+        let start = ClusterStore::start(
+            self.config.clone(),
+            self.server.clone(),
+            self.state.clone(),
+            self.identity.clone(),
+            servers,
+            self.telemetry.clone(),
+        );
+        let started = self.cluster.handle().spawn(start).await;
+        let store = started.map_err(NodeError::service)??;
+        let _ = self.board.store.set(store.clone());
+        self.store = Some(store.clone());
+        Ok(store)
+    }
+
+    fn start_admin_socket(&mut self, store: &ClusterStore) -> Result<(), NodeError> {
+        let router = control::router(self.board.clone(), store.store.clone())
+            .merge(tokens::router(self.tokens(store)));
+        self.admin_socket = Some(AdminSocket::start(&self.state, router)?);
+        Ok(())
+    }
+
+    fn tokens(&self, store: &ClusterStore) -> Arc<Tokens> {
+        let house = tokens::Household {
+            in_force: self.in_force.subscribe(),
+        };
+        let ca = self.secrets.ca.fingerprint();
+        Tokens::new(
+            store.store.clone(),
+            Arc::new(house),
+            ca,
+            self.telemetry.clone(),
+        )
+    }
+
+    /// Holds floating addresses, if this server is an edge and there are any.
+    async fn start_floating(&mut self, store: &ClusterStore) -> Result<(), NodeError> {
+        if let Some(edge) = &self.edge {
+            let floating = FloatingAddresses::start(
+                &self.cluster,
+                &self.config,
+                &self.server,
+                store.store.clone(),
+                edge.service.floating(),
+                self.telemetry.clone(),
+            );
+            self.floating = floating.await?;
+        }
+        if let Some(floating) = &self.floating {
+            let _ = self.board.floating.set(floating.status());
+        }
+        let (board, web) = (self.board.clone(), self.web.clone());
+        let follow = follow_drain(
+            store.store.clone(),
+            self.server.name.clone(),
+            move |drain| {
+                tracing::info!(drain, "an operator changed whether this server is in use");
+                board.set_draining(drain);
+                if let Some(web) = &web {
+                    web.set_draining(drain);
+                }
+            },
+        );
+        self.feeds.spawn(follow);
         Ok(())
     }
 
@@ -180,16 +278,23 @@ impl Services {
         Ok(Some((release, apps)))
     }
 
-    fn start_peers(&mut self) -> Result<(), NodeError> {
+    fn start_peers(&mut self, store: &ClusterStore) -> Result<(), NodeError> {
         let (drain, drained) = drain_pair();
-        let names = self.config.servers.iter().map(|s| s.name.clone());
-        let (_, known) = watch::channel(Arc::new(names.collect()));
+        let mut api = peer_router(self.board.clone());
+        if let Some(cluster) = &store.embedded {
+            let router = trilith_cluster::router(cluster.clone(), self.telemetry.clone());
+            api = api.merge(router);
+        }
+        let known = feed::derived(&mut self.feeds, &self.in_force, |file| {
+            let names = file.config.servers.iter().map(|server| server.name.clone());
+            Arc::new(names.collect::<BTreeSet<_>>())
+        });
         let services = PeerServices {
             web: self.web.clone(),
-            api: peer_router(self.board.clone()),
-            door: None,
+            api,
+            door: Some(Door::new(self.tokens(store)).router()),
             known,
-            runtime: Handle::current(),
+            runtime: self.cluster.handle(),
         };
         let service = PeerListener::start(
             SocketAddr::new(self.server.address, self.config.ports.cluster),
@@ -232,12 +337,6 @@ impl Services {
             .serve(&self.workers, drained)
             .map_err(NodeError::service)?;
         let _ = self.board.edge.set(edge);
-        if self.config.floating_holder() == Some(&self.server) {
-            for address in self.config.addresses() {
-                let opened = service.floating().open(address.ip);
-                opened.map_err(NodeError::service)?;
-            }
-        }
         self.edge = Some(Draining { service, drain });
         Ok(())
     }
@@ -333,6 +432,10 @@ impl Services {
     /// once it drains, cuts short whatever waits for somebody else.
     pub async fn stop(mut self, hurry: Drain) {
         self.board.set_draining(true);
+        // The addresses first: another edge answers for them before this one stops.
+        if let Some(floating) = self.floating.take() {
+            unless(&hurry, floating.stop()).await;
+        }
         // New connections go to other edges; requests under way are finished.
         if let Some(edge) = self.edge.take() {
             edge.drain.start();
@@ -369,6 +472,13 @@ impl Services {
             // It has its own patience; leaving it half-way would leave it running.
             postgres.shutdown().await;
         }
+        if let Some(socket) = self.admin_socket.take() {
+            socket.stop().await;
+        }
+        if let Some(store) = self.store.take() {
+            unless(&hurry, timeout(LAST_DRAIN_TIMEOUT, store.shutdown())).await;
+        }
+        drop(self.cluster);
         if let Some(admin) = self.admin.take() {
             drop(admin.stop);
             let mut task = admin.task;

@@ -26,7 +26,9 @@ pub fn run(args: &Join) -> Outcome {
             Failure::failed(error)
         };
         match spent {
-            true => failure.next("trilith token create --server NAME   (on a server of the cluster)"),
+            true => {
+                failure.next("trilith token create --server NAME   (on a server of the cluster)")
+            }
             false => failure,
         }
     })?;

@@ -93,7 +93,7 @@ pub fn show_forever(config: &Config, json: bool, mut stop: impl FnMut() -> bool)
 
 /// Asks the servers that can be reached from here, the first that answers wins. `Err` says why none
 /// did.
-fn ask_cluster(config: &Config) -> Result<ClusterStatus, String> {
+pub fn ask_cluster(config: &Config) -> Result<ClusterStatus, String> {
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for server in &config.servers {
         let address = SocketAddr::new(server.loopback(), config.ports.admin);

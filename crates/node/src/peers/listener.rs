@@ -193,7 +193,7 @@ impl Serving {
             offered.any(|name| name == protocol)
         };
         if wants(ALPN_JOIN) && self.services.door.is_some() {
-            self.elsewhere(hello, permit, |serving, hello| async move {
+            self.elsewhere(hello, permit, move |serving, hello| async move {
                 serving.serve_door(hello, remote).await;
             });
         } else if wants(ALPN_PEER) {
