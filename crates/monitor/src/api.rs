@@ -3,7 +3,14 @@
 //! Fields may be added under the same [`SCHEMA`]; readers ignore what they do not know. Servers of
 //! different versions read each other, so every field that is not essential has a default.
 
+mod config;
+
 use serde::{Deserialize, Serialize};
+
+pub use config::{
+    CONFIG_SCHEMA, ConfigAnswer, ConfigChange, ConfigEntry, ConfigState, ConfigVersion,
+    HistoryAnswer, ReloadAnswer, ReloadRequest, ReloadServer, RollbackRequest,
+};
 
 /// Grows when a field is removed or changes its meaning.
 pub const SCHEMA: u32 = 2;
@@ -144,9 +151,9 @@ pub struct ServerStatus {
     /// Its part in the cluster store.
     #[serde(default)]
     pub store: Option<StoreStatus>,
-    /// The version of the cluster's config that it runs with.
+    /// The cluster's config that it runs with.
     #[serde(default)]
-    pub config_version: Option<u64>,
+    pub config: Option<ConfigState>,
     /// What an operator should know, though nothing is missing.
     #[serde(default)]
     pub notices: Vec<String>,
@@ -384,7 +391,7 @@ impl ServerStatus {
             pools: Vec::new(),
             addresses: Vec::new(),
             store: None,
-            config_version: None,
+            config: None,
             notices: Vec::new(),
         }
     }
