@@ -122,6 +122,3 @@ async fn join(State(door): State<Arc<Door>>, request: Request) -> Response {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
