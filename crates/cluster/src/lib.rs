@@ -7,23 +7,34 @@
 //! Tested by: the `tests` module of each file; `tests/` with several servers in one process; `sim`.
 #![forbid(unsafe_code)]
 
+mod disk;
 mod environment;
 mod error;
+mod etcd;
+mod event;
 mod health;
 pub mod http;
+mod inner;
 pub mod join;
+mod lead;
+mod leases;
 pub mod limits;
 mod machine;
+mod members;
 pub mod msg;
 mod options;
+mod peers;
+mod raft;
 mod run;
 mod seldom;
+mod status;
 mod store;
 mod token;
 mod transport;
 
 pub use environment::Environment;
 pub use error::Error;
+pub use etcd::{EtcdOptions, EtcdStore};
 pub use health::{ClusterHealth, Stage};
 pub use http::{HttpTransport, PeerName, router};
 pub use machine::Machine;

@@ -133,7 +133,15 @@ pub struct Node {
 #[serde(rename_all = "snake_case")]
 pub enum Command {
     Txn(Txn),
-    Expire { lease: String, epoch: u64 },
+    Expire {
+        lease: String,
+        epoch: u64,
+        /// Under which leadership it was proposed: it counts in no other. 0: in any.
+        #[serde(default)]
+        term: u64,
+        #[serde(default)]
+        node: NodeId,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -405,4 +413,3 @@ impl Request {
         }
     }
 }
-

@@ -76,6 +76,8 @@ impl From<&consensus::Command> for Command {
             consensus::Command::Expire { lease, epoch } => Self::Expire {
                 lease: lease.to_string(),
                 epoch: epoch.0,
+                term: 0,
+                node: 0,
             },
         }
     }
@@ -87,7 +89,7 @@ impl TryFrom<&Command> for consensus::Command {
     fn try_from(command: &Command) -> Result<Self, Malformed> {
         Ok(match command {
             Command::Txn(txn) => Self::Txn(txn.try_into()?),
-            Command::Expire { lease, epoch } => Self::Expire {
+            Command::Expire { lease, epoch, .. } => Self::Expire {
                 lease: key(lease)?,
                 epoch: Epoch(*epoch),
             },
