@@ -45,9 +45,10 @@ pub enum Input {
     Quorum(bool),
     /// [`Effect::Probe`] ended.
     ProbeDone(Answer),
-    /// Somebody else claims the address: an ARP packet or a neighbour advertisement with it as sender, or
-    /// a marked probe.
+    /// Somebody else claims the address: an ARP packet or a neighbour advertisement with it as sender.
     Conflict,
+    /// Somebody asked for it under a lease: a marked probe.
+    Challenged,
     /// [`Effect::Take`] ended; true: the address is here and served.
     TakeDone(bool),
     /// [`Effect::Refresh`] ended.
@@ -301,7 +302,7 @@ pub struct Fsm {
     silent_epoch: Epoch,
     orphan_refresh_at: BootTime,
 
-    changed_at: BootTime,
+    changed_at: Option<BootTime>,
     wakeup: Option<BootTime>,
 }
 
@@ -339,7 +340,7 @@ impl Fsm {
             silent_probes: 0,
             silent_epoch: Epoch::default(),
             orphan_refresh_at: BootTime::default(),
-            changed_at: BootTime::default(),
+            changed_at: None,
             wakeup: None,
         }
     }
@@ -393,9 +394,19 @@ impl Fsm {
         self.lease.as_ref().map(|l| (&l.holder, l.epoch))
     }
 
-    /// When [`Fsm::state`] last changed to or from holding the address.
-    pub fn changed_at(&self) -> BootTime {
+    /// When this server last began or ceased to hold the address.
+    pub fn changed_at(&self) -> Option<BootTime> {
         self.changed_at
+    }
+
+    /// The server that an operator named, as long as the wish stands.
+    pub fn wanted_server(&self) -> Option<&ServerName> {
+        self.wanted.as_ref()?.server.as_ref()
+    }
+
+    /// Whether nothing is left here: neither the address nor a lease, nor is one asked for.
+    pub fn is_released(&self) -> bool {
+        self.local == Local::Down && self.mine.is_none() && !self.asking
     }
 
     fn take_in(&mut self, now: BootTime, input: Input, effects: &mut Vec<Effect>) {
@@ -430,6 +441,11 @@ impl Fsm {
             },
             Input::ProbeDone(answer) => self.probed(now, answer, effects),
             Input::Conflict => self.conflict(now, effects),
+            Input::Challenged => {
+                if self.local == Local::Up && self.orphan {
+                    self.yield_to_other(now, effects);
+                }
+            }
             Input::TakeDone(done) => self.taken(now, done, effects),
             Input::RefreshDone(done) => {
                 let lasts = self.refreshing.take();
@@ -583,7 +599,7 @@ impl Fsm {
         match (self.local, done) {
             (Local::Coming, true) => {
                 self.local = Local::Up;
-                self.changed_at = now;
+                self.changed_at = Some(now);
                 self.take_failures = 0;
                 self.blocked_since = None;
                 effects.push(Effect::Announce);

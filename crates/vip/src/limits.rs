@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use trilith_base::Backoff;
+
 /// How long a lease lasts without renewal (default).
 pub const TTL: Duration = Duration::from_millis(1_300);
 /// Between two renewals (default).
@@ -61,3 +63,46 @@ pub const ORPHAN_PROBE_EVERY: Duration = Duration::from_millis(250);
 pub const ORPHAN_PROBES_MIN: u32 = 8;
 /// Between two announcements against somebody else who claims the address (RFC 5227, 2.4 c).
 pub const DEFEND_EVERY: Duration = Duration::from_secs(1);
+
+/// One request to the kernel.
+pub const NETLINK_TIMEOUT: Duration = Duration::from_millis(500);
+/// The interfaces are looked at on every change, and after this long.
+pub const INTERFACE_LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Probes in a row, and between two of them.
+pub const PROBE_SENDS: u32 = 3;
+pub const PROBE_SEND_EVERY: Duration = Duration::from_millis(25);
+/// From the first probe until nobody has answered.
+pub const PROBE_ANSWER_WAIT: Duration = Duration::from_millis(80);
+/// When the network is told, counted from the take.
+pub const ANNOUNCE_AT: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+];
+/// And from then on: sooner than switches forget a port (300 s).
+pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(60);
+/// A frame of ARP or neighbour discovery is far shorter; the rest is cut off.
+pub const FRAME_BYTES_MAX: usize = 2_048;
+pub const SOCKET_BUFFER_BYTES: usize = 256 * 1024;
+/// What somebody said and nobody has looked at yet.
+pub const SIGHTINGS_MAX: usize = 256;
+
+/// Opening or closing the edge's listeners.
+pub const LISTENERS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs of a hook before it counts as failed.
+pub const HOOK_TRIES: u32 = 3;
+pub const HOOK_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
+/// What is kept of each of a hook's outputs.
+pub const HOOK_OUTPUT_BYTES_MAX: usize = 4 * 1024;
+/// How long the output of a hook that has ended is waited for.
+pub const HOOK_OUTPUT_WAIT: Duration = Duration::from_millis(500);
+
+/// A grant or a revocation. Longer than the store takes by itself.
+pub const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Waking up later than this is worth a line.
+pub const LOOP_DELAY_EVENT: Duration = Duration::from_millis(250);
+/// What [`crate::Vip::release_all`] takes at most.
+pub const RELEASE_ALL_TIMEOUT: Duration = Duration::from_secs(5);

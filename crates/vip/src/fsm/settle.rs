@@ -157,7 +157,7 @@ impl Fsm {
             Local::Down | Local::Going { .. } | Local::Stuck { .. } => return,
         };
         self.orphan = false;
-        self.changed_at = now;
+        self.changed_at = Some(now);
         effects.push(Effect::Release);
     }
 
