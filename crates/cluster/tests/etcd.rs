@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -55,7 +55,7 @@ impl Etcd {
     }
 
     fn launch(&self, member: usize) {
-        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let url = |port: u16| format!("http://{}:{port}", address());
         let name = SERVERS[member];
         let data = self.folder.path().join(name);
         let (client, peer) = (url(self.client_ports[member]), url(self.peer_ports[member]));
@@ -104,7 +104,7 @@ impl Etcd {
         let ports = self.client_ports.iter().cycle().skip(server);
         let endpoints = ports
             .take(SERVERS.len())
-            .map(|port| format!("http://127.0.0.1:{port}"))
+            .map(|port| format!("http://{}:{port}", address()))
             .collect();
         let cluster = self.cluster.clone();
         EtcdStore::start(&EtcdOptions { endpoints, cluster }).unwrap()
@@ -193,10 +193,16 @@ fn program() -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
+/// A loopback address of this process's own, where nobody else looks for free ports.
+fn address() -> Ipv4Addr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 64 | (high & 63), middle, low.clamp(1, 254))
+}
+
 /// All are held until all are known, so they differ.
 fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<_> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .map(|_| TcpListener::bind((address(), 0)).unwrap())
         .collect();
     let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
     listeners.iter().map(port).collect()
@@ -239,6 +245,8 @@ async fn a_majority_that_hangs_and_comes_back() {
     etcd.ready().await;
     let store = etcd.store(0);
     assert!(put(&*store, "a", "1").await);
+    let mut view = store.view();
+    view.wait_for(|view| view.get("a").is_some()).await.unwrap();
     let mut membership = store.membership();
     membership
         .wait_for(|m| m.has_quorum && m.leader.is_some())

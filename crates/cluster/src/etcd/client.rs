@@ -253,7 +253,7 @@ impl Endpoint {
         let authority = uri
             .filter(|uri| uri.scheme_str() == Some("http") && uri.path().len() <= 1)
             .and_then(|uri| uri.authority().cloned())
-            .filter(|authority| authority.port_u16().is_some());
+            .filter(|authority| authority.port_u16().is_some() && !authority.host().is_empty());
         let authority = authority.ok_or_else(|| {
             start_error(format!(
                 "`{url}` is not an endpoint of etcd: write http://host:port"
@@ -400,3 +400,6 @@ fn start_error(reason: String) -> Error {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
