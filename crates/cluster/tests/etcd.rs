@@ -125,7 +125,8 @@ impl Etcd {
     }
 
     async fn ready(&self) {
-        for store in self.stores.lock().unwrap().clone() {
+        let stores = self.stores.lock().unwrap().clone();
+        for store in stores {
             eventually("etcd answers", async || store.read().await.ok()).await;
         }
     }
