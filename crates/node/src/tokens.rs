@@ -125,6 +125,3 @@ fn refusal(status: StatusCode, error: impl ToString, next: &[&str]) -> Response 
     let body = serde_json::json!({ "error": error.to_string(), "next": next });
     (status, Json(body)).into_response()
 }
-
-#[cfg(test)]
-mod tests;

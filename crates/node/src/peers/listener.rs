@@ -62,6 +62,9 @@ pub(crate) struct PeerServices {
 }
 
 pub(crate) struct PeerListener {
+    /// Of the first worker's listener; all have the same unless the port was left open.
+    #[cfg(test)]
+    pub address: SocketAddr,
     /// Ends when the last connection of an edge has.
     open: mpsc::Receiver<()>,
     /// Ends the connections to the API.
@@ -92,6 +95,8 @@ impl PeerListener {
     ) -> Result<Self, NodeError> {
         let listeners = listen_each(address, workers.count(), LISTEN_BACKLOG)
             .map_err(|source| NodeError::listen("cluster port", address, source))?;
+        #[cfg(test)]
+        let bound = listeners[0].local_addr().map_err(NodeError::service)?;
         let (open, closed) = mpsc::channel(1);
         let (stop, stopped) = drain_pair();
         let serving = Arc::new(Serving {
@@ -108,7 +113,12 @@ impl PeerListener {
             workers.spawn_on(index, move || serve_worker(serving, listener, open, drain));
         }
         tracing::info!(%address, "listening for the other servers");
-        Ok(Self { open: closed, stop })
+        Ok(Self {
+            #[cfg(test)]
+            address: bound,
+            open: closed,
+            stop,
+        })
     }
 
     /// Waits until all connections of edges have closed after the drain has started, but not longer
