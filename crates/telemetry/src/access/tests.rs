@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use tokio::task::LocalSet;
 
+use std::os::unix::fs::MetadataExt;
+
 use super::*;
 use crate::Telemetry;
 
@@ -156,6 +158,11 @@ async fn the_file_is_rotated_by_size() {
         })
         .collect();
     names.sort();
+    for (name, _) in &names {
+        let mode = std::fs::metadata(dir.path().join(name)).unwrap().mode();
+        // Less what the umask takes.
+        assert_eq!(mode & 0o777 & !0o640, 0, "{name}: {mode:o}");
+    }
     let expected = ["access.log", "access.log.1", "access.log.2"];
     assert_eq!(
         names.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(),
