@@ -1,8 +1,7 @@
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use tokio::task::LocalSet;
-
-use std::os::unix::fs::MetadataExt;
 
 use super::*;
 use crate::Telemetry;
