@@ -46,6 +46,17 @@ pub enum Severity {
 }
 
 impl Diagnostics {
+    /// One error about a file as a whole, of what only shows where it is used.
+    pub fn about_file(file_name: &str, message: &str, help: Option<&str>) -> Self {
+        let mut report = Report::default();
+        let diagnostic = Diagnostic::about_file(Severity::Error, message);
+        report.push(match help {
+            Some(help) => diagnostic.with_help(help),
+            None => diagnostic,
+        });
+        report.finish(file_name, "")
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()
     }

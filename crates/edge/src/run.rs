@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::{self, ProtocolVersion};
+use tokio_rustls::rustls::ProtocolVersion;
 use trilith_http::{ConnInfo, TlsInfo, serve_connection};
 use trilith_net::{ConnectionLimit, Drain, Workers, accept_loop, listen_each};
 use trilith_telemetry::{AccessLogFile, Telemetry};
@@ -197,10 +197,10 @@ impl Edge {
         Ok(())
     }
 
-    /// What new connections are served with; for the next [`Edge::replace`], so that sessions of TLS
-    /// clients can still be resumed.
-    pub fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
-        self.shared.snapshot.load().options.tls.clone()
+    /// What it serves by now. To be made the next [`Edge::replace`] of: with the same TLS configurations
+    /// sessions of clients are resumed, and connections to web servers stay in use.
+    pub fn options(&self) -> Options {
+        self.shared.snapshot.load().options.clone()
     }
 
     /// The pools and their servers as they are now.

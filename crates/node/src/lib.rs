@@ -11,6 +11,7 @@
 pub mod admin;
 mod board;
 mod cluster;
+mod config_sync;
 mod control;
 mod edge_health;
 mod error;
@@ -25,6 +26,7 @@ mod peers;
 pub mod pidfile;
 mod privileges;
 mod release;
+mod reload;
 mod run;
 pub mod secrets;
 mod services;

@@ -46,3 +46,16 @@ pub(crate) const EDGE_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) const EDGE_CHECK_FALL: u32 = 2;
 /// Threads of the cluster store's own runtime: one may be busy while another renews a lease.
 pub(crate) const CLUSTER_THREADS: usize = 2;
+
+/// How often a server looks whether its config file is still the cluster's version, and tries again to
+/// use one that it could not use.
+pub(crate) const CONFIG_LOOK_INTERVAL: Duration = Duration::from_secs(30);
+/// While the cluster has no config yet: how much longer each server waits than the one before it in the
+/// file, and how long between tries.
+pub(crate) const CONFIG_FOUND_STEP: Duration = Duration::from_secs(2);
+pub(crate) const CONFIG_FOUND_RETRY: Duration = Duration::from_secs(1);
+/// Versions of the config that are kept.
+pub(crate) const CONFIG_VERSIONS_MAX: u64 = 20;
+/// How long a reload waits for the other servers, and how often it asks them.
+pub(crate) const CONFIG_OTHERS_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const CONFIG_OTHERS_POLL: Duration = Duration::from_millis(100);

@@ -89,3 +89,15 @@ fn nothing_is_endless() {
     let far = Diagnostic::error(99_999..100_000, "m").with_context(0..1, "far away");
     assert!(finish(far, &text).to_string().len() < 1_000);
 }
+
+#[test]
+fn an_error_from_elsewhere_is_told_like_the_others() {
+    let diagnostics = Diagnostics::about_file("trilith.toml", "no such file", Some("make it"));
+    assert_eq!(diagnostics.errors(), 1);
+    let text = diagnostics.to_string();
+    assert!(
+        text.contains("error: no such file") && text.contains("trilith.toml"),
+        "{text}"
+    );
+    assert!(text.contains("help: make it"), "{text}");
+}
