@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use trilith_app::InstanceStatus;
+use trilith_base::BootTime;
 use trilith_config::{Config, Role, Server};
 use trilith_edge::Edge;
 use trilith_monitor::Source;
@@ -38,7 +39,7 @@ pub(crate) struct Board {
     pub sql_targets: OnceLock<Arc<ArcSwap<Targets>>>,
     pub edge: OnceLock<Arc<Edge>>,
     pub store: OnceLock<ClusterStore>,
-    pub floating: OnceLock<watch::Receiver<Vec<api::AddressStatus>>>,
+    pub floating: OnceLock<watch::Receiver<Vec<trilith_vip::AddressStatus>>>,
 }
 
 impl Board {
@@ -235,7 +236,10 @@ impl Source for Board {
             addresses: self
                 .floating
                 .get()
-                .map(|status| status.borrow().clone())
+                .map(|status| {
+                    let now = unix_ms(SystemTime::now());
+                    state::addresses(&status.borrow(), BootTime::now(), now)
+                })
                 .unwrap_or_default(),
             store: self.store.get().map(ClusterStore::status),
             config: None,

@@ -1,55 +1,95 @@
-//! The floating addresses of this server.
+//! The floating addresses of this server: `vip` with this server's edge, health, drain and guard.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use trilith_config::{Config, Server};
-use trilith_consensus::Store;
+use tokio::task::JoinHandle;
+use trilith_config::{Config, Server, VipMode};
+use trilith_consensus::{BoxFuture, Store};
 use trilith_edge::Floating;
 use trilith_telemetry::Telemetry;
+use trilith_vip::{AddressStatus, Listeners, Vip};
 
 use crate::cluster::ClusterRuntime;
 use crate::control::drain_key;
 use crate::error::NodeError;
+use crate::{edge_health, guard, lower};
 
-/// Opens them on the first edge.
+/// Runs on the cluster's own threads.
 pub(crate) struct FloatingAddresses {
-    status: watch::Sender<Vec<trilith_monitor::api::AddressStatus>>,
+    vip: Arc<Vip>,
+    drain: watch::Sender<bool>,
+    loops: Vec<JoinHandle<()>>,
 }
 
 impl FloatingAddresses {
+    /// `None` when there is no address to hold.
     pub async fn start(
-        _: &ClusterRuntime,
+        cluster: &ClusterRuntime,
         config: &Config,
         server: &Server,
-        _: Arc<dyn Store>,
+        store: Arc<dyn Store>,
         edge: Arc<Floating>,
-        _: Telemetry,
+        telemetry: Telemetry,
     ) -> Result<Option<Self>, NodeError> {
-        let mut status = Vec::new();
-        if config.floating_holder() == Some(server) {
-            for address in config.addresses() {
-                edge.open(address.ip).map_err(NodeError::service)?;
-                status.push(trilith_monitor::api::AddressStatus {
-                    address: address.ip.to_string(),
-                    state: "held".to_owned(),
-                    epoch: None,
-                    lease_left_ms: None,
-                    since_unix_ms: None,
-                    problem: None,
-                });
-            }
+        if config.addresses().is_empty() || config.vip.mode == VipMode::None {
+            return Ok(None);
         }
+        let (health, healthy) = watch::channel(false);
+        let (drain, drained) = watch::channel(false);
+        let (deadline, deadlines) = watch::channel(None);
+        let own = SocketAddr::new(server.address, config.ports.http);
+        let handle = cluster.handle();
+        let mut loops = vec![handle.spawn(edge_health::watch(edge.clone(), own, health))];
+        if config.vip.mode == VipMode::Loopback {
+            loops.push(handle.spawn(guard::feed(deadlines)));
+        }
+        let options = lower::vip::options(config, server);
+        let listeners: Arc<dyn Listeners> = Arc::new(EdgeListeners(edge));
+        let vip = handle.spawn(async move {
+            Vip::start(
+                options, store, healthy, drained, listeners, deadline, telemetry,
+            )
+            .await
+        });
+        let vip = vip.await.map_err(NodeError::service)?;
         Ok(Some(Self {
-            status: watch::Sender::new(status),
+            vip: vip.map_err(NodeError::service)?,
+            drain,
+            loops,
         }))
     }
 
-    pub fn status(&self) -> watch::Receiver<Vec<trilith_monitor::api::AddressStatus>> {
-        self.status.subscribe()
+    pub fn status(&self) -> watch::Receiver<Vec<AddressStatus>> {
+        self.vip.status()
     }
 
-    pub async fn stop(self) {}
+    /// Gives every address away, and takes none any more.
+    pub async fn stop(self) {
+        // Nobody shall wonder why the edge does not answer once it drains.
+        if let Some(health) = self.loops.first() {
+            health.abort();
+        }
+        self.drain.send_replace(true);
+        self.vip.release_all().await;
+        for task in self.loops {
+            task.abort();
+        }
+    }
+}
+
+/// Floating addresses are served by the edge of this process.
+struct EdgeListeners(Arc<Floating>);
+
+impl Listeners for EdgeListeners {
+    fn open(&self, ip: IpAddr) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move { self.0.open(ip).map_err(|error| error.to_string()) })
+    }
+
+    fn close(&self, ip: IpAddr) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.close(ip))
+    }
 }
 
 /// Whether an operator took this server out of use: `trilith drain`. Ends with the store.

@@ -1,8 +1,10 @@
 //! From each service's own status to the API's types, and to what is missing. Pure.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use trilith_app::InstanceStatus;
+use trilith_base::BootTime;
 use trilith_config::{Config, Server};
 use trilith_edge::{Health, PoolStatus};
 use trilith_monitor::api;
@@ -184,4 +186,24 @@ fn mode_name(mode: trilith_edge::Mode) -> &'static str {
         trilith_edge::Mode::ActiveActive => "active-active",
         trilith_edge::Mode::ActivePassive => "active-passive",
     }
+}
+
+/// This server's part in the floating addresses.
+pub(crate) fn addresses(
+    status: &[trilith_vip::AddressStatus],
+    now: BootTime,
+    now_unix_ms: u64,
+) -> Vec<api::AddressStatus> {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let address = |status: &trilith_vip::AddressStatus| api::AddressStatus {
+        address: status.ip.to_string(),
+        state: status.state.to_string(),
+        epoch: status.epoch.map(|epoch| epoch.0),
+        lease_left_ms: status.lease_remaining(now).map(millis),
+        since_unix_ms: status
+            .changed_at
+            .map(|at| now_unix_ms.saturating_sub(millis(now.since(at)))),
+        problem: status.problem.clone(),
+    };
+    status.iter().map(address).collect()
 }

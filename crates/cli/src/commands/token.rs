@@ -67,7 +67,7 @@ fn list(args: &TokenList) -> Outcome {
 /// `now` is in seconds since 1970-01-01T00:00:00Z.
 fn table(tokens: &[Value], now: u64) -> String {
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(NOTHING);
     table.set_header(["TOKEN", "SERVER", "STATE", "MADE", "EXPIRES"]);
     for token in tokens {
         let time = |name: &str| token[name].as_u64().unwrap_or_default();
