@@ -29,6 +29,8 @@ const MAY_SERIALISE: &[&str] = &[
     "crates/config/",
     // What servers say to each other.
     "crates/cluster/src/msg",
+    // What a server says that joins, and what the store keeps of tokens.
+    "crates/cluster/src/join/msg",
     // What the admin API answers.
     "crates/monitor/src/api",
     // What a server left running, so that its next start can stop it: read by nobody else.
