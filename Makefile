@@ -1,10 +1,10 @@
 # Thin wrappers; the work is in scripts/. `make help` lists what there is.
-# DIR, HTTP, HTTPS, SERVERS, DETACH, ROUNDS are passed on when given: make demo HTTP=9080
+# DIR, HTTP, HTTPS, SERVERS, DETACH, ROUNDS, SEEDS, FIRST are passed on when given: make demo HTTP=9080
 
-export DIR HTTP HTTPS SERVERS DETACH ROUNDS
+export DIR HTTP HTTPS SERVERS DETACH ROUNDS SEEDS FIRST
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop clean-demo test bench fmt lint tidy doc fuzz
+.PHONY: help demo demo-stop clean-demo test sim bench fmt lint tidy doc fuzz
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,9 @@ clean-demo: ## Stop the demo and delete its folder, entries included
 
 test: ## Format, clippy, tidy, unit tests, end-to-end tests
 	@scripts/test.sh
+
+sim: ## Simulated clusters under faults, seed after seed. SEEDS=, FIRST=
+	@scripts/sim.sh
 
 bench: ## Side by side with HAProxy and nginx; writes bench/RESULTS.md. ROUNDS=
 	@scripts/bench.sh

@@ -1,0 +1,31 @@
+//! Purpose: a whole cluster in one thread: the real store and the real state machine of the floating
+//!   address over simulated time, network, disks and kernels, under faults drawn from a seed.
+//! Box in the picture: none; it tests `consensus`, `cluster` and `vip`.
+//! Invariants: equal seeds give equal traces, byte by byte; nothing here reads a clock, opens a socket or a
+//!   file.
+//! Start reading at: [`run`], then `world.rs`, `watcher.rs` (what must hold), `faults.rs` (what goes wrong).
+//! Tested by: `tests/seeds.rs`, `tests/plants.rs`, the `tests` module of each file.
+#![forbid(unsafe_code)]
+
+mod clock;
+mod disk;
+mod environment;
+mod executor;
+mod faults;
+mod forget;
+mod history;
+mod holder;
+mod kernel;
+pub mod limits;
+mod linear;
+mod load;
+mod network;
+mod plant;
+mod run;
+mod trace;
+mod watcher;
+mod world;
+
+pub use plant::Plant;
+pub use run::{Report, Settings, run};
+pub use trace::LogTime;

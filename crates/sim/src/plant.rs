@@ -1,0 +1,61 @@
+//! Mistakes put in on purpose, to see that the simulation notices them.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// One mistake. Each is made around the real code: by the disk, the network, the clock, or the part that
+/// drives the real state machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// The holder counts its lease from the reply to its renewal instead of from before it asked.
+    LeaseFromReply,
+    /// The holder leaves nothing for stopping and for clocks that differ, and more than that.
+    NoBudget,
+    /// A server forgets on restart for whom it voted.
+    ForgottenVote,
+    /// The disk says that it has synced, and has not.
+    LyingDisk,
+    /// A leader takes a renewal for confirmed without having asked anybody.
+    NoConfirmation,
+    /// A new leader counts what is left of the leases as nothing.
+    LeasesExpireWithLeader,
+    /// A read is answered from what this server happens to know.
+    StaleRead,
+    /// A commit without answer is sent again as if it had not been done.
+    BlindRetry,
+    /// The address stays with the kernel when the process is killed or frozen.
+    ImmortalAddress,
+}
+
+impl Plant {
+    pub const ALL: [(Self, &str); 9] = [
+        (Self::LeaseFromReply, "lease-from-reply"),
+        (Self::NoBudget, "no-budget"),
+        (Self::ForgottenVote, "forgotten-vote"),
+        (Self::LyingDisk, "lying-disk"),
+        (Self::NoConfirmation, "no-confirmation"),
+        (Self::LeasesExpireWithLeader, "leases-expire-with-leader"),
+        (Self::StaleRead, "stale-read"),
+        (Self::BlindRetry, "blind-retry"),
+        (Self::ImmortalAddress, "immortal-address"),
+    ];
+}
+
+impl fmt::Display for Plant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::ALL.iter().find(|(plant, _)| plant == self);
+        f.write_str(name.map_or("", |(_, name)| name))
+    }
+}
+
+impl FromStr for Plant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((plant, _)) = Self::ALL.iter().find(|(_, name)| *name == text) {
+            return Ok(*plant);
+        }
+        let names: Vec<&str> = Self::ALL.iter().map(|(_, name)| *name).collect();
+        Err(format!("no such mistake; there are {}", names.join(", ")))
+    }
+}

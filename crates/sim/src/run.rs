@@ -1,0 +1,257 @@
+//! One seed from start to verdict.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use trilith_consensus::{Membership, Store, Txn, Write};
+
+use crate::environment::{Sleep, nanos, spawn_for};
+use crate::executor::{Executor, Nanos, WORLD};
+use crate::faults;
+use crate::limits::{FAULTS_FOR, FOUNDED_WITHIN, HEALED_WITHIN, STACK_BYTES};
+use crate::load;
+use crate::plant::Plant;
+use crate::trace::Trace;
+use crate::world::{Shape, World, lock, name_of, server_name};
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    pub plant: Option<Plant>,
+    /// Keep the trace.
+    pub trace: bool,
+}
+
+/// What came out of one seed.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub seed: u64,
+    /// What did not hold; `None`: all did.
+    pub violation: Option<String>,
+    /// Every event of the run, if it was wanted.
+    pub trace: String,
+    pub servers: usize,
+    pub faults: usize,
+    /// From the end of the last fault until everything worked again.
+    pub healed_after: Duration,
+    pub messages: u64,
+    pub calls: usize,
+    pub unanswered: usize,
+    pub terms: usize,
+    pub grants: u64,
+    pub syncs: u64,
+    pub polls: u64,
+}
+
+/// Simulates one cluster on a thread of its own.
+pub fn run(seed: u64, settings: Settings) -> Report {
+    let thread = std::thread::Builder::new()
+        .name(format!("seed {seed}"))
+        .stack_size(STACK_BYTES)
+        .spawn(move || simulate(seed, settings));
+    let report = thread.map(std::thread::JoinHandle::join);
+    match report {
+        Ok(Ok(report)) => report,
+        Ok(Err(_)) => broken(seed, "the simulation itself panicked"),
+        Err(error) => broken(seed, &format!("no thread: {error}")),
+    }
+}
+
+fn broken(seed: u64, why: &str) -> Report {
+    Report {
+        seed,
+        violation: Some(why.to_owned()),
+        ..Report::default()
+    }
+}
+
+fn shape(seed: u64, plant: Option<Plant>) -> Shape {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 0x7368_6170_6500);
+    let servers = if rng.random_bool(0.7) { 3 } else { 5 };
+    let addresses = (0..rng.random_range(1..=2_u8))
+        .map(|index| IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100 + index)))
+        .collect();
+    let kernel_ends = rng.random_bool(0.5);
+    Shape {
+        servers,
+        addresses,
+        kernel_ends,
+        orphans: kernel_ends && rng.random_bool(0.5),
+        plant,
+    }
+}
+
+fn simulate(seed: u64, settings: Settings) -> Report {
+    let executor = Executor::install(seed);
+    let trace = Arc::new(Trace::new(settings.trace));
+    let shape = shape(seed, settings.plant);
+    let events = faults::plan(seed, shape.servers, shape.addresses.len(), FAULTS_FOR);
+    let mut report = Report {
+        seed,
+        servers: shape.servers,
+        faults: events.len(),
+        ..Report::default()
+    };
+    trace.add(format_args!("{shape:?}"));
+    let world = World::new(seed, shape, &executor, trace.clone());
+    let healed = Arc::new(Mutex::new(None));
+    spawn_for(WORLD, direct(world.clone(), events, healed.clone()));
+    let mut result = Ok(());
+    let end = nanos(FAULTS_FOR + HEALED_WITHIN);
+    while result.is_ok() && executor.now() < end && lock(&healed).is_none() {
+        let next = (executor.now() + 100_000_000).min(end);
+        result = executor.run_until(next, || {
+            world.end_the_fatal();
+            world.violation().map_or(Ok(()), Err)
+        });
+    }
+    let healed = *lock(&healed);
+    if result.is_ok() {
+        result = match healed {
+            Some(_) => lock(&world.history).check(),
+            None => Err(executor.within(WORLD, || what_is_not_healed(&world))),
+        };
+    }
+    if let Err(text) = result {
+        world.note(format_args!("FAILED {text}"));
+        report.violation = Some(text);
+    }
+    report.healed_after = healed.map_or(HEALED_WITHIN, |at| {
+        Duration::from_nanos(at).saturating_sub(FAULTS_FOR)
+    });
+    report.messages = world.network.counts().0;
+    (report.calls, report.unanswered) = lock(&world.history).counts();
+    report.terms = lock(&world.watcher).terms();
+    report.grants = lock(&world.watcher).grants;
+    report.syncs = world.disks.iter().map(|disk| disk.syncs()).sum();
+    report.polls = executor.polls();
+    world.finish();
+    executor.finish();
+    drop(world);
+    report.trace = trace.take();
+    report
+}
+
+/// The course of a run: found the cluster, break it, heal it, wait until everything works.
+async fn direct(
+    world: Arc<World>,
+    events: Vec<faults::Event>,
+    healed: Arc<Mutex<Option<Nanos>>>,
+) {
+    for server in 0..world.shape.servers {
+        let (world, after) = (world.clone(), Duration::from_millis(world.draw(400)));
+        spawn_for(WORLD, async move {
+            Sleep::new(after).await;
+            world.start(server);
+        });
+    }
+    faults::run(&world, events);
+    Sleep::new(FOUNDED_WITHIN).await;
+    if !world.views_agree() {
+        world.violate(format!("no cluster after {FOUNDED_WITHIN:?} without a fault"));
+    }
+    load::run(&world, nanos(FAULTS_FOR + HEALED_WITHIN));
+    Sleep::new(FAULTS_FOR - FOUNDED_WITHIN).await;
+    faults::heal(&world);
+    loop {
+        Sleep::new(Duration::from_millis(200)).await;
+        if works(&world).await {
+            let now = crate::executor::executor().now();
+            *lock(&healed) = Some(now);
+            world.note(format_args!("everything works"));
+            return;
+        }
+    }
+}
+
+/// Whether every server reads and writes, everybody votes, and every address has one holder.
+async fn works(world: &Arc<World>) -> bool {
+    if !(world.views_agree() && world.holders_are_one()) {
+        return false;
+    }
+    for server in 0..world.shape.servers {
+        let Some(cluster) = world.cluster(server) else {
+            return false;
+        };
+        let owner = crate::executor::executor().owner(server);
+        let asked = world.clone();
+        let done = spawn_for(owner, async move {
+            let key = load::key(load::KEYS + server);
+            let put = Write::Put {
+                key: key.clone(),
+                value: b"works".as_slice().into(),
+            };
+            let written = cluster.commit(Txn::new().then(put)).await;
+            let view = cluster.read().await;
+            asked.note(format_args!("{} works: {written:?}", name_of(server)));
+            written.is_ok() && view.is_ok_and(|view| view.get(key.as_str()).is_some())
+        });
+        if !matches!(done.await, Ok(true)) {
+            return false;
+        }
+    }
+    true
+}
+
+impl World {
+    fn memberships(&self) -> Vec<Option<Arc<Membership>>> {
+        (0..self.shape.servers)
+            .map(|server| Some(self.cluster(server)?.membership().borrow().clone()))
+            .collect()
+    }
+
+    /// Whether all servers run, follow one leader, and vote.
+    fn views_agree(&self) -> bool {
+        let all = self.memberships();
+        let Some(Some(first)) = all.first() else {
+            return false;
+        };
+        all.iter().flatten().count() == self.shape.servers
+            && first.leader.is_some()
+            && all.iter().flatten().all(|one| {
+                one.has_quorum
+                    && one.leader == first.leader
+                    && one.members.len() == self.shape.servers
+                    && (0..self.shape.servers).all(|server| {
+                        let name = server_name(server);
+                        one.members.iter().any(|m| m.name == name && m.voter)
+                    })
+            })
+    }
+
+    fn holders_are_one(&self) -> bool {
+        let now = crate::executor::executor().now();
+        let kernel = lock(&self.kernel);
+        let mut addresses = self.shape.addresses.iter();
+        addresses.all(|ip| kernel.holders(*ip, now).len() == 1)
+    }
+}
+
+fn what_is_not_healed(world: &World) -> String {
+    let now = crate::executor::executor().now();
+    let mut text = format!("not everything works {HEALED_WITHIN:?} after the last fault:");
+    for (server, membership) in world.memberships().into_iter().enumerate() {
+        text += &match membership {
+            None => format!(" {} is down;", name_of(server)),
+            Some(m) => {
+                let voters = m.members.iter().filter(|m| m.voter).map(|m| m.name.to_string());
+                format!(
+                    " {}: leader {:?}, term {}, quorum {}, voters {:?} of {};",
+                    name_of(server),
+                    m.leader.as_ref().map(ToString::to_string),
+                    m.term,
+                    m.has_quorum,
+                    voters.collect::<Vec<_>>(),
+                    m.members.len(),
+                )
+            }
+        };
+    }
+    for ip in &world.shape.addresses {
+        let holders = lock(&world.kernel).holders(*ip, now);
+        text += &format!(" {ip} is on {:?};", holders.into_iter().map(name_of).collect::<Vec<_>>());
+    }
+    text
+}

@@ -1,0 +1,70 @@
+//! Mistakes put in on purpose: each is noticed.
+
+use trilith_sim::{Plant, Settings, run};
+
+/// How many seeds a mistake may survive.
+const SEEDS_MAX: u64 = 60;
+
+#[track_caller]
+fn noticed(plant: Plant, as_one_of: &[&str]) {
+    let settings = Settings {
+        plant: Some(plant),
+        trace: false,
+    };
+    let violation = (1..=SEEDS_MAX).find_map(|seed| run(seed, settings).violation);
+    let Some(violation) = violation else {
+        panic!("{plant} survived {SEEDS_MAX} seeds");
+    };
+    let fits = as_one_of.iter().any(|text| violation.contains(text));
+    assert!(fits, "{plant} was noticed as something else: {violation}");
+}
+
+const TWO_HOLDERS: &str = "both hold";
+
+#[test]
+fn a_lease_that_counts_from_the_reply() {
+    noticed(Plant::LeaseFromReply, &[TWO_HOLDERS]);
+}
+
+#[test]
+fn a_holder_that_leaves_no_time_to_stop() {
+    noticed(Plant::NoBudget, &[TWO_HOLDERS]);
+}
+
+#[test]
+fn a_vote_forgotten_on_restart() {
+    noticed(Plant::ForgottenVote, &["two leaders", "another one on", "acknowledged"]);
+}
+
+#[test]
+fn a_disk_that_does_not_sync() {
+    noticed(
+        Plant::LyingDisk,
+        &["acknowledged", "another one on", "no order", "not everything works", "had been told", "ended itself"],
+    );
+}
+
+#[test]
+fn a_renewal_that_nobody_confirmed() {
+    noticed(Plant::NoConfirmation, &[TWO_HOLDERS, "no order", "had been told"]);
+}
+
+#[test]
+fn leases_that_end_with_their_leader() {
+    noticed(Plant::LeasesExpireWithLeader, &[TWO_HOLDERS]);
+}
+
+#[test]
+fn a_read_of_what_happens_to_be_here() {
+    noticed(Plant::StaleRead, &["had been told", "no order"]);
+}
+
+#[test]
+fn a_commit_that_is_sent_twice() {
+    noticed(Plant::BlindRetry, &["no order"]);
+}
+
+#[test]
+fn an_address_that_outlives_its_process() {
+    noticed(Plant::ImmortalAddress, &[TWO_HOLDERS]);
+}
