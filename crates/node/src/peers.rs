@@ -21,7 +21,7 @@ use trilith_tls::{ALPN_PEER, PeerIdentity, peer_name};
 use crate::error::NodeError;
 use crate::limits::{PEER_ANSWER_BYTES_MAX, PEER_TIMEOUT};
 
-pub(crate) use listener::{Known, PeerListener, PeerServices};
+pub(crate) use listener::{PeerListener, PeerServices};
 
 /// Asks other servers for their state.
 pub(crate) struct Peers {

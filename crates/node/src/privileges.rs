@@ -78,6 +78,13 @@ fn users(config: &Config, server: &Server) -> Result<Vec<RunAs>, NodeError> {
     users.collect()
 }
 
+/// Whatever this process inherited open (from a shell, a service manager) is not handed on to apps and
+/// PostgreSQL, which may run as other users. What it opens itself is closed for them already.
+pub(crate) fn keep_descriptors() {
+    // Beyond stdin, stdout and stderr.
+    close_fds::set_fds_cloexec(3, &[]);
+}
+
 /// Raises the soft limit of open files: the default of 1,024 is for programs that use `select(2)`.
 pub(crate) fn raise_open_files() {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {

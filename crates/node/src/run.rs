@@ -29,6 +29,8 @@ pub struct ConfigFile {
 /// [`run`] on a runtime of its own. A panic anywhere ends the process from now on.
 pub fn run_blocking(file: ConfigFile, server: &str) -> Result<(), NodeError> {
     abort_on_panic();
+    // While there is one thread.
+    privileges::keep_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")

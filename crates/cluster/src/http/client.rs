@@ -10,8 +10,9 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request as HttpRequest, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
@@ -26,9 +27,12 @@ use crate::msg::{Ask, Reply, Request};
 use crate::transport::{CallError, Peer, Transport};
 
 /// Calls other servers over mutual TLS. One call has a connection to itself, so that none waits
-/// behind another; connections are kept for the next call. Runs on the runtime of whoever calls.
+/// behind another; connections are kept for the next call. They live on the runtime that it was made
+/// on, so that a caller on another, which may be busy, holds up nobody else's.
 pub struct HttpTransport {
     tls: Arc<ClientConfig>,
+    /// `None`: made outside of any; then on that of whoever calls.
+    runtime: Option<Handle>,
     roads: Mutex<HashMap<Peer, Arc<Road>>>,
 }
 
@@ -64,6 +68,7 @@ impl HttpTransport {
     pub fn new(identity: &PeerIdentity) -> Result<Self, TlsError> {
         Ok(Self {
             tls: identity.client_config(ALPN_PEER)?,
+            runtime: Handle::try_current().ok(),
             roads: Mutex::default(),
         })
     }
@@ -86,25 +91,14 @@ impl HttpTransport {
         road
     }
 
+    /// A new connection. It lives on this transport's runtime, whoever is the first to use it.
     async fn connect(&self, peer: &Peer) -> Result<Connection, CallError> {
-        let connect = async {
-            let stream = TcpStream::connect(peer.address).await?;
-            stream.set_nodelay(true)?;
-            let connector = TlsConnector::from(Arc::clone(&self.tls));
-            connector.connect(peer_name(&peer.name), stream).await
-        };
-        let stream = timeout(CONNECT_TIMEOUT, connect)
-            .await
-            .map_err(|_| CallError::NotSent("no connection in time".to_owned()))?
-            .map_err(not_sent)?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(not_sent)?;
-        // How it ends, the call that used it knows.
-        let driver = tokio::spawn(async { drop(connection.await) }).abort_handle();
-        Ok(Connection {
-            sender,
-            driver,
-            used: Instant::now(),
-        })
+        let connect = connect(peer.clone(), Arc::clone(&self.tls));
+        let connecting = Connecting(match &self.runtime {
+            Some(runtime) => runtime.spawn(connect),
+            None => tokio::spawn(connect),
+        });
+        connecting.finished().await
     }
 
     async fn exchange(
@@ -157,6 +151,44 @@ impl Transport for HttpTransport {
             result.unwrap_or_else(|_| Err(CallError::Lost("no answer in time".to_owned())))
         })
     }
+}
+
+/// Ends the attempt when nobody waits for it any more.
+struct Connecting(JoinHandle<Result<Connection, CallError>>);
+
+impl Connecting {
+    async fn finished(mut self) -> Result<Connection, CallError> {
+        (&mut self.0)
+            .await
+            .unwrap_or_else(|gone| Err(not_sent(gone)))
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn connect(peer: Peer, tls: Arc<ClientConfig>) -> Result<Connection, CallError> {
+    let connect = async {
+        let stream = TcpStream::connect(peer.address).await?;
+        stream.set_nodelay(true)?;
+        let connector = TlsConnector::from(tls);
+        connector.connect(peer_name(&peer.name), stream).await
+    };
+    let stream = timeout(CONNECT_TIMEOUT, connect)
+        .await
+        .map_err(|_| CallError::NotSent("no connection in time".to_owned()))?
+        .map_err(not_sent)?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(not_sent)?;
+    // How it ends, the call that used it knows.
+    let driver = tokio::spawn(async { drop(connection.await) }).abort_handle();
+    Ok(Connection {
+        sender,
+        driver,
+        used: Instant::now(),
+    })
 }
 
 /// Forgets the idle connections of a lane unless told that all is well.
