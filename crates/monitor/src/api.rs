@@ -8,8 +8,8 @@ mod config;
 use serde::{Deserialize, Serialize};
 
 pub use config::{
-    CONFIG_SCHEMA, ConfigAnswer, ConfigChange, ConfigEntry, ConfigState, ConfigVersion,
-    HistoryAnswer, ReloadAnswer, ReloadRequest, ReloadServer, RollbackRequest,
+    CONFIG_SCHEMA, ConfigAnswer, ConfigChange, ConfigEntry, ConfigQuery, ConfigState,
+    ConfigVersion, HistoryAnswer, ReloadAnswer, ReloadRequest, ReloadServer, RollbackRequest,
 };
 
 /// Grows when a field is removed or changes its meaning.

@@ -83,6 +83,11 @@ impl ConfigSync {
         store::current(&self.store.view().borrow()).map(|(version, _)| version)
     }
 
+    /// One of the versions that are kept.
+    pub fn version(&self, version: u64) -> Result<ConfigVersion, PublishError> {
+        store::version(&self.store.view().borrow(), version)
+    }
+
     /// The versions that are kept, the newest first.
     pub fn history(&self) -> Vec<ConfigEntry> {
         let versions = store::history(&self.store.view().borrow());

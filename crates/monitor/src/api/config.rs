@@ -123,10 +123,19 @@ pub struct ReloadServer {
     pub detail: Vec<String>,
 }
 
+/// The query of `GET /v1/config`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigQuery {
+    /// The one in force, if none is given.
+    #[serde(default)]
+    pub version: Option<u64>,
+}
+
 /// `GET /v1/config` of the admin socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigAnswer {
     pub schema: u32,
+    /// The version that was asked for.
     pub current: ConfigVersion,
     /// What the server that was asked runs with.
     pub server: ConfigState,

@@ -39,6 +39,8 @@ pub(crate) enum PublishError {
     /// Somebody else was faster.
     #[error("version {version} was published by {by} in the meantime")]
     Conflict { version: u64, by: String },
+    #[error("the cluster has no config yet: a majority of its servers has to run first")]
+    NoConfig,
     #[error("there is no version {wanted}; there are {known}")]
     NoSuchVersion { wanted: u64, known: String },
     #[error(transparent)]
@@ -67,20 +69,8 @@ impl ConfigSync {
         dry_run: bool,
     ) -> Result<Published, PublishError> {
         let view = self.store.read().await?;
-        let history = store::history(&view);
-        let current = store::current(&view).map_or(0, |(current, _)| current.version);
-        let before = || history.iter().rev().find(|v| v.version < current);
-        let found = match version {
-            Some(wanted) => history.iter().find(|v| v.version == wanted),
-            None => before(),
-        };
-        let Some(found) = found else {
-            let known: Vec<String> = history.iter().map(|v| v.version.to_string()).collect();
-            return Err(PublishError::NoSuchVersion {
-                wanted: version.unwrap_or(current.saturating_sub(1)),
-                known: known.join(", "),
-            });
-        };
+        let (current, _) = store::current(&view).ok_or(PublishError::NoConfig)?;
+        let found = store::version(&view, version.unwrap_or(current.version.saturating_sub(1)))?;
         let (this, text, back) = (self.clone(), found.text.as_str().into(), found.version);
         let work = async move { this.publish_now(text, &by, dry_run, Some(back)).await };
         joined(tokio::spawn(work).await)

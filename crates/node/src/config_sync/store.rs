@@ -24,6 +24,17 @@ pub(super) fn history(view: &View) -> Vec<ConfigVersion> {
         .collect()
 }
 
+/// One of the versions that are kept.
+pub(super) fn version(view: &View, wanted: u64) -> Result<ConfigVersion, PublishError> {
+    let history = history(view);
+    let known: Vec<String> = history.iter().map(|v| v.version.to_string()).collect();
+    let found = history.into_iter().find(|v| v.version == wanted);
+    found.ok_or_else(|| PublishError::NoSuchVersion {
+        wanted,
+        known: known.join(", "),
+    })
+}
+
 /// Writes a version, if the current one is still as in `view`; forgets the oldest.
 pub(super) fn publish(view: &View, new: &ConfigVersion) -> Result<Txn, PublishError> {
     let value =

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -12,8 +12,8 @@ use trilith_config::limits::FILE_BYTES_MAX;
 use trilith_config::{Change, Effect};
 use trilith_monitor::Source;
 use trilith_monitor::api::{
-    CONFIG_SCHEMA, ConfigAnswer, ConfigChange, HistoryAnswer, ReloadAnswer, ReloadRequest,
-    ReloadServer, RollbackRequest, ServerStatus,
+    CONFIG_SCHEMA, ConfigAnswer, ConfigChange, ConfigQuery, HistoryAnswer, ReloadAnswer,
+    ReloadRequest, ReloadServer, RollbackRequest, ServerStatus,
 };
 
 use crate::config_sync::{ConfigSync, PublishError, Published};
@@ -66,23 +66,26 @@ async fn rollback<S: Source>(
     admin.answer(published, request.dry_run).await
 }
 
-async fn show<S: Source>(State(admin): State<Arc<Admin<S>>>) -> Response {
+async fn show<S: Source>(
+    State(admin): State<Arc<Admin<S>>>,
+    Query(query): Query<ConfigQuery>,
+) -> Response {
     let sync = match admin.sync() {
         Ok(sync) => sync,
         Err(refused) => return *refused,
     };
-    match sync.current() {
-        Some(current) => Json(ConfigAnswer {
+    let found = match query.version {
+        Some(version) => sync.version(version),
+        None => sync.current().ok_or(PublishError::NoConfig),
+    };
+    match found {
+        Ok(current) => Json(ConfigAnswer {
             schema: CONFIG_SCHEMA,
             current,
             server: sync.state(),
         })
         .into_response(),
-        None => refusal(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the cluster has no config yet: a majority of its servers has to run first",
-            &["trilith status"],
-        ),
+        Err(error) => refused(&error),
     }
 }
 
@@ -200,6 +203,9 @@ fn refused(error: &PublishError) -> Response {
             )
         }
         PublishError::Refused(_) => refusal(StatusCode::UNPROCESSABLE_ENTITY, error, &[]),
+        PublishError::NoConfig => {
+            refusal(StatusCode::SERVICE_UNAVAILABLE, error, &["trilith status"])
+        }
         PublishError::NoSuchVersion { .. } => {
             let next = ["trilith config history"];
             refusal(StatusCode::UNPROCESSABLE_ENTITY, error, &next)
@@ -216,3 +222,6 @@ fn refused(error: &PublishError) -> Response {
         PublishError::Store(error) => store_refusal(error),
     }
 }
+
+#[cfg(test)]
+mod tests;
