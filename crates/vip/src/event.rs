@@ -192,15 +192,3 @@ impl Event for LeftoverRemoved {
         tracing::info!(ip = %self.ip, "removed a floating address that a killed predecessor left behind");
     }
 }
-
-impl LeaveReason {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            LeaveReason::Unhealthy => "unhealthy",
-            LeaveReason::LinkDown => "link-down",
-            LeaveReason::Draining => "draining",
-            LeaveReason::Moved => "moved",
-            LeaveReason::Unusable => "unusable",
-        }
-    }
-}

@@ -2,10 +2,10 @@
 //! asks for; so does the simulation.
 
 mod policy;
+mod print;
 mod settle;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 
 use trilith_base::{BootTime, ServerName};
@@ -414,12 +414,7 @@ impl Fsm {
             Input::Tick => {}
             Input::View(view) => self.see(&view),
             Input::Health(is) => self.healthy = is,
-            Input::Link(is) => {
-                if is && !self.link && self.local == Local::Up {
-                    effects.push(Effect::Announce);
-                }
-                self.link = is;
-            }
+            Input::Link(is) => self.link = is,
             Input::Drain(is) => self.drain = is,
             Input::Quorum(is) => {
                 // Whoever was on the other side may have claimed the address meanwhile.
@@ -615,6 +610,8 @@ impl Fsm {
                 self.take_failures += 1;
                 self.take_at = now + TAKE_RETRY;
                 tell(effects, Notice::TakeFailed);
+                // It may have been done in part.
+                self.local = Local::Up;
                 self.go_down(now, effects);
             }
             // It was released while it was being taken, perhaps before the take had done its work.
@@ -682,19 +679,7 @@ fn tell(effects: &mut Vec<Effect>, notice: Notice) {
     effects.push(Effect::Tell(notice));
 }
 
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            State::Idle => "idle",
-            State::Asking => "asking",
-            State::Taking => "taking",
-            State::Held => "held",
-            State::Leaving => "leaving",
-            State::Watching => "watching",
-            State::Orphan => "orphan",
-        })
-    }
-}
-
+#[cfg(test)]
+mod race;
 #[cfg(test)]
 mod tests;

@@ -373,6 +373,8 @@ impl Fsm {
             && fulfilled
             && self.local == Local::Up
             && self.may_hold(now)
+            // The grant itself has deleted the one that a late view still shows.
+            && self.revision.0 >= mine.epoch.0
             && now >= self.forget_at
         {
             self.forget_at = now + FORGET_RETRY;
