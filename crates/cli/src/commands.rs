@@ -1,10 +1,13 @@
 //! One module per command.
 
 mod check;
+pub mod config;
 mod drain;
+mod drill;
 mod explain;
 mod init;
 mod join;
+pub mod reload;
 mod run;
 mod status;
 mod token;
@@ -28,7 +31,10 @@ pub fn run(args: Args) -> Outcome {
         Command::Explain(args) => explain::run(&args),
         Command::Run(args) => run::run(args),
         Command::Status(args) => status::run(&args),
+        Command::Reload(args) => reload::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Vip(args) => vip::run(args.command),
+        Command::Drill(args) => drill::run(&args),
         Command::Drain(args) => drain::run(&args, true),
         Command::Undrain(args) => drain::run(&args, false),
         Command::Guard => trilith_node::guard::run().map_err(Failure::failed),

@@ -17,15 +17,21 @@ use crate::args::DemoStart;
 use crate::commands::show_forever;
 use crate::config_file::{self, Warnings};
 use crate::failure::{Failure, Outcome, at};
+use crate::lab::{self, Lab};
+use crate::reach::Reach;
 use crate::terminal;
-use place::Place;
+pub use place::Place;
+pub use servers::spawn_one;
+pub use signals::Signals;
+
 use plan::Plan;
 use progress::{Progress, Readiness};
 use servers::Servers;
-use signals::Signals;
 
 /// The config file in the demo's folder.
 pub const CONFIG_FILE: &str = "trilith.toml";
+/// What that file begins with.
+pub const DEMO_MARK: &str = "# Written by `trilith demo` at each start";
 /// With `--detach`, how long the site may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -34,6 +40,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 pub fn start(args: DemoStart) -> Outcome {
     // First of all, so that a Ctrl-C at any time from here on ends in an orderly way.
     let signals = Signals::listen().map_err(Failure::failed)?;
+    plan::check(&args)?;
     let place = Place::prepare(&args.dir)?;
     let _lock = place.lock()?;
     if let Some(names) = stop::running(&place.state)? {
@@ -45,11 +52,21 @@ pub fn start(args: DemoStart) -> Outcome {
         .next(stop_command(&args.dir)));
     }
     let code = place::code_base(args.code.as_deref())?;
-    stop::clean_up_after_last_time(&place.state);
+    stop::clean_up_after_last_time(&place.state)?;
     let mut plan = Plan::new(&args, &place, code)?;
-    ports::settle(&mut plan)?;
+    if !plan.lab {
+        // The namespaces of a lab are new: nothing listens there.
+        ports::settle(&mut plan)?;
+    }
     let config = write_config(&place, &plan)?;
     trilith_node::secrets::create(&config).map_err(Failure::failed)?;
+    let lab = match plan.lab {
+        true => Some(build_lab(&place, &plan)?),
+        false => None,
+    };
+    let reach = Reach {
+        lab: lab.as_ref().map(|built| built.lab.clone()),
+    };
 
     terminal::say(&format!(
         "starting {} servers in {} (logs: {}/SERVER/log/)",
@@ -57,9 +74,9 @@ pub fn start(args: DemoStart) -> Outcome {
         args.dir.display(),
         args.dir.display(),
     ));
-    let mut servers = Servers::spawn(&place, &config)?;
+    let mut servers = Servers::spawn(&place, &config, reach.clone())?;
     let timeout = args.detach.then_some(START_TIMEOUT);
-    match wait_until_it_answers(&mut servers, &config, &signals, timeout) {
+    match wait_until_it_answers(&mut servers, &config, &reach, &signals, timeout) {
         Start::Answers => {}
         Start::Interrupted => {
             servers.stop(&config, &signals)?;
@@ -79,13 +96,16 @@ pub fn start(args: DemoStart) -> Outcome {
             )));
         }
     }
-    print_urls(&plan, &place);
+    print_urls(&plan, &place, &reach);
     if args.detach {
         terminal::say(&format!(
             "it runs in the background; {}",
             stop_hint(&args.dir)
         ));
         servers.leave_running();
+        if let Some(lab) = lab {
+            lab.keep();
+        }
         return Ok(());
     }
     terminal::say("Ctrl-C stops it");
@@ -111,6 +131,7 @@ enum Start {
 fn wait_until_it_answers(
     servers: &mut Servers,
     config: &Config,
+    reach: &Reach,
     signals: &Signals,
     timeout: Option<Duration>,
 ) -> Start {
@@ -128,7 +149,7 @@ fn wait_until_it_answers(
                 server: Some(name),
             };
         }
-        match progress.poll(config) {
+        match progress.poll(config, reach) {
             Readiness::Ready => return Start::Answers,
             Readiness::Failing { server, why } => {
                 return Start::Failed {
@@ -162,9 +183,22 @@ fn write_config(place: &Place, plan: &Plan) -> Outcome<Config> {
     config_file::load(&path, Warnings::Show)
 }
 
-fn print_urls(plan: &Plan, place: &Place) {
+/// On whatever way this process ends but SIGKILL, the lab goes with it.
+fn build_lab(place: &Place, plan: &Plan) -> Outcome<lab::Built> {
+    let names = plan.servers.iter().map(|(name, _)| (*name).to_owned());
+    let addresses: Vec<_> = plan.servers.iter().map(|(_, address)| *address).collect();
+    Lab::of_folder(&place.state, names).build(&place.state, &addresses)
+}
+
+fn print_urls(plan: &Plan, place: &Place, reach: &Reach) {
     terminal::say(&format!("{} answers:", plan.host()));
     terminal::data(&format!("{}\n{}\n", plan.http_url(), plan.https_url()));
+    if let Some(client) = reach.namespace(None) {
+        terminal::say(&format!(
+            "its users are in a network namespace: ip netns exec {client} curl {}",
+            plan.http_url()
+        ));
+    }
     terminal::say(&format!(
         "each server answers on its own address too: {}",
         plan.server_urls().join(" ")

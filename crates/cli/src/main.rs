@@ -13,8 +13,11 @@ mod args;
 mod commands;
 mod config_file;
 mod demo;
+mod drill;
 mod failure;
 mod http;
+mod lab;
+mod reach;
 mod render;
 mod terminal;
 

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use trilith_config::Config;
+use trilith_config::{Config, Server};
 use trilith_monitor::api::{ClusterStatus, SCHEMA};
 
 use crate::admin;
 use crate::args::{Status, Where};
 use crate::config_file::{self, Warnings};
 use crate::failure::{Failure, Outcome, UNHEALTHY};
-use crate::http;
+use crate::reach::Reach;
 use crate::render;
 use crate::terminal::{self, InPlace};
 
@@ -94,16 +94,10 @@ pub fn show_forever(config: &Config, json: bool, mut stop: impl FnMut() -> bool)
 /// Asks the servers that can be reached from here, the first that answers wins. `Err` says why none
 /// did.
 pub fn ask_cluster(config: &Config) -> Result<ClusterStatus, String> {
-    let mut addresses: Vec<SocketAddr> = Vec::new();
-    for server in &config.servers {
-        let address = SocketAddr::new(server.loopback(), config.ports.admin);
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
+    let reach = Reach::of(config);
     let mut reason = String::new();
-    for address in addresses {
-        match ask(address) {
+    for (server, address) in reach.admin_ports(config) {
+        match ask(&reach, server, address) {
             Ok(status) if status.cluster == config.cluster.name.as_str() => return Ok(status),
             Ok(status) => reason = format!("{address} belongs to the cluster {}", status.cluster),
             Err(error) if reason.is_empty() => reason = format!("{address}: {error}"),
@@ -113,8 +107,9 @@ pub fn ask_cluster(config: &Config) -> Result<ClusterStatus, String> {
     Err(reason)
 }
 
-fn ask(address: SocketAddr) -> Result<ClusterStatus, String> {
-    let answer = http::get(address, &address.to_string(), "/api/v1/status")
+fn ask(reach: &Reach, server: &Server, address: SocketAddr) -> Result<ClusterStatus, String> {
+    let answer = reach
+        .get_admin(server, address, "/api/v1/status")
         .map_err(|error| error.to_string())?;
     let status: ClusterStatus = serde_json::from_slice(&answer.body)
         .map_err(|_| format!("an answer that is no status (HTTP {})", answer.status))?;

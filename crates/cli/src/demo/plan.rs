@@ -12,6 +12,10 @@ const HOST: &str = "www.foobar.com";
 const NAMES: [&str; 9] = [
     "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
 ];
+const DEMO_NETWORK: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 0);
+const LAB_NETWORK: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 0);
+/// The floating address of a lab.
+const LAB_VIP_LAST: u8 = 100;
 /// Further servers have no database.
 const DATABASE_SERVERS: usize = 3;
 
@@ -23,6 +27,8 @@ pub struct Plan {
     pub http: u16,
     pub https: u16,
     pub internal: InternalPorts,
+    /// Real addresses, each in a network namespace.
+    pub lab: bool,
     data: PathBuf,
     code: PathBuf,
     /// `[[site]]` and what belongs to it, from a file of the user's.
@@ -62,20 +68,31 @@ impl InternalPorts {
     }
 }
 
+/// Whether these arguments can be.
+pub fn check(args: &DemoStart) -> Outcome {
+    Ground::of(args).map(drop)
+}
+
 impl Plan {
     pub fn new(args: &DemoStart, place: &Place, code: PathBuf) -> Outcome<Self> {
-        let [a, b, c, _] = args.network.octets();
+        let Ground {
+            network,
+            vip,
+            http,
+            https,
+        } = Ground::of(args)?;
+        let [a, b, c, _] = network.octets();
         let servers: Vec<_> = NAMES
             .into_iter()
             .zip(1..=args.servers)
             .map(|(name, last)| (name, Ipv4Addr::new(a, b, c, last)))
             .collect();
-        if servers.iter().any(|(_, address)| *address == args.vip) {
-            let what = format!("{} is the address of a server too", args.vip);
+        if servers.iter().any(|(_, address)| *address == vip) {
+            let what = format!("{vip} is the address of a server too");
             return Err(Failure::usage(what).next("trilith demo --network 127.0.2.0"));
         }
-        if args.http == args.https {
-            let what = format!("port {} cannot be for both HTTP and HTTPS", args.http);
+        if http == https {
+            let what = format!("port {http} cannot be for both HTTP and HTTPS");
             return Err(Failure::usage(what).next("trilith demo --http 8080 --https 8443"));
         }
         if args.servers == 2 {
@@ -88,10 +105,11 @@ impl Plan {
         };
         Ok(Self {
             servers,
-            vip: args.vip,
-            http: args.http,
-            https: args.https,
+            vip,
+            http,
+            https,
             internal: InternalPorts::moved(0),
+            lab: args.lab,
             data: place.state.clone(),
             code,
             sites,
@@ -103,16 +121,16 @@ impl Plan {
     }
 
     pub fn http_url(&self) -> String {
-        format!("http://{}:{}/", self.vip, self.http)
+        url("http", self.vip, self.http)
     }
 
     pub fn https_url(&self) -> String {
-        format!("https://{}:{}/", self.vip, self.https)
+        url("https", self.vip, self.https)
     }
 
     pub fn server_urls(&self) -> Vec<String> {
         let urls = self.servers.iter();
-        urls.map(|(_, address)| format!("http://{address}:{}/", self.http))
+        urls.map(|(_, address)| url("http", *address, self.http))
             .collect()
     }
 
@@ -135,7 +153,7 @@ impl Plan {
              \n\
              [cluster]\n\
              name = \"demo\"\n\
-             vip = \"{}\"\n\
+             vip = \"{}{}\"\n\
              data = {}\n\
              secrets = {}\n\
              \n\
@@ -143,6 +161,7 @@ impl Plan {
              http = {}\n\
              https = {}\n",
             self.vip,
+            if self.lab { "/24" } else { "" },
             quoted(&self.data),
             quoted(&self.data.join("secrets")),
             self.http,
@@ -201,6 +220,71 @@ impl Plan {
         }
         text.push_str("\n[[site.route]]\npath = \"/*\"\napp = \"web\"\n");
         text
+    }
+}
+
+/// Where a demo stands: what was asked for, or what is usual.
+struct Ground {
+    network: Ipv4Addr,
+    vip: Ipv4Addr,
+    http: u16,
+    https: u16,
+}
+
+impl Ground {
+    fn of(args: &DemoStart) -> Outcome<Self> {
+        if args.servers == 2 {
+            return Err(Failure::usage(
+                "two servers cannot do it: when one does not hear the other, neither knows which of \
+                 them is cut off, and neither may act alone. A third one settles it; a small witness \
+                 without roles is enough",
+            )
+            .next("trilith demo --servers 3"));
+        }
+        let (network, http, https) = match args.lab {
+            true => (args.network.unwrap_or(LAB_NETWORK), 80, 443),
+            false => (args.network.unwrap_or(DEMO_NETWORK), 8080, 8443),
+        };
+        let [a, b, c, _] = network.octets();
+        let vip = args.vip.unwrap_or(match args.lab {
+            true => Ipv4Addr::new(a, b, c, LAB_VIP_LAST),
+            false => Ipv4Addr::LOCALHOST,
+        });
+        let fits = |address: Ipv4Addr| match args.lab {
+            true => address.is_private(),
+            false => address.is_loopback(),
+        };
+        if !fits(network) || !fits(vip) {
+            return Err(match args.lab {
+                true => {
+                    Failure::usage("the addresses of a lab are private ones, such as 10.78.0.0")
+                        .next("trilith demo --lab --network 10.78.0.0")
+                }
+                false => Failure::usage(
+                    "without --lab the addresses are in 127.0.0.0/8, such as 127.0.2.0",
+                )
+                .next("trilith demo --network 127.0.2.0 --vip 127.0.2.100")
+                .next("trilith demo --lab"),
+            });
+        }
+        if args.lab && vip.octets()[..3] != [a, b, c] {
+            let what = format!("{vip} is not in the servers' network {a}.{b}.{c}.0/24");
+            return Err(Failure::usage(what).next("trilith demo --lab"));
+        }
+        Ok(Self {
+            network,
+            vip,
+            http: args.http.unwrap_or(http),
+            https: args.https.unwrap_or(https),
+        })
+    }
+}
+
+/// As people write it: without the port that is usual.
+fn url(scheme: &str, address: Ipv4Addr, port: u16) -> String {
+    match (scheme, port) {
+        ("http", 80) | ("https", 443) => format!("{scheme}://{address}/"),
+        _ => format!("{scheme}://{address}:{port}/"),
     }
 }
 
@@ -290,6 +374,23 @@ mod tests {
     fn what_cannot_be_is_refused() {
         assert!(plan(&["--vip", "127.0.1.2"]).is_err());
         assert!(plan(&["--http", "8443"]).is_err());
+        // Not out of this machine, and not two servers.
+        assert!(plan(&["--vip", "10.0.0.1"]).is_err());
+        assert!(plan(&["--network", "10.0.0.0"]).is_err());
+        assert!(plan(&["--lab", "--network", "8.8.8.0"]).is_err());
+        assert!(plan(&["--lab", "--vip", "10.0.0.1"]).is_err());
+        assert!(plan(&["--servers", "2"]).is_err());
+        assert!(plan(&["--servers", "1"]).is_ok());
+    }
+
+    #[test]
+    fn a_lab_has_real_addresses_and_ports() {
+        let plan = plan(&["--lab"]).unwrap();
+        let config = parse(&plan);
+        assert_eq!(config.servers[2].address.to_string(), "10.77.0.3");
+        assert_eq!((config.ports.http, config.ports.https), (80, 443));
+        assert_eq!(plan.http_url(), "http://10.77.0.100/");
+        assert!(plan.config_text().contains("vip = \"10.77.0.100/24\"\n"));
         assert!(plan(&["--servers", "2"]).is_err());
     }
 }

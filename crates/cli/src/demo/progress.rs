@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use trilith_config::{Config, Role};
+use trilith_config::{Config, Role, Server};
 use trilith_monitor::api::{ClusterStatus, ServerState, ServerStatus};
 
-use crate::http;
+use crate::reach::Reach;
 use crate::terminal;
 
 /// Whether the demo is up.
@@ -71,11 +71,11 @@ impl Progress {
     }
 
     /// Asks every server once, and the site once they are ready.
-    pub fn poll(&mut self, config: &Config) -> Readiness {
+    pub fn poll(&mut self, config: &Config, reach: &Reach) -> Readiness {
         let (mut waiting, mut failing) = (None, None);
         for (line, server) in self.lines.iter_mut().zip(&config.servers) {
             let admin = SocketAddr::new(server.loopback(), config.ports.admin);
-            let (text, ready) = match ask_server(admin) {
+            let (text, ready) = match ask::<ServerStatus>(reach, server, admin, "/v1/server") {
                 Some(status) => {
                     if let (Some(why), None) = (&status.failing, &failing) {
                         failing = Some((line.server.clone(), why.clone()));
@@ -95,7 +95,7 @@ impl Progress {
                 why: format!("{server}: {text}"),
                 server: Some(server),
             },
-            (None, None) => site_readiness(config),
+            (None, None) => site_readiness(config, reach),
         };
         if matches!(readiness, Readiness::Ready)
             && let Some(bars) = &self.bars
@@ -137,13 +137,13 @@ fn activity(status: &ServerStatus) -> String {
 }
 
 /// All servers are ready: does the site answer where its users are, with all servers in rotation?
-fn site_readiness(config: &Config) -> Readiness {
+fn site_readiness(config: &Config, reach: &Reach) -> Readiness {
     let waiting = |why: String| Readiness::Waiting { server: None, why };
-    let Some(asked) = config.floating_holder().or(config.servers.first()) else {
+    let Some(asked) = config.servers.first() else {
         return Readiness::Ready;
     };
     let admin = SocketAddr::new(asked.loopback(), config.ports.admin);
-    let Some(status) = ask::<ClusterStatus>(admin, "/api/v1/status") else {
+    let Some(status) = ask::<ClusterStatus>(reach, asked, admin, "/api/v1/status") else {
         return waiting(format!("{} does not tell the status", asked.name));
     };
     if !status.is_healthy() {
@@ -168,19 +168,20 @@ fn site_readiness(config: &Config) -> Readiness {
         return Readiness::Ready;
     };
     let address = SocketAddr::new(address, config.ports.http);
-    match http::get(address, site.host.as_str(), "/") {
+    match reach.get_public(address, site.host.as_str(), "/") {
         Ok(answer) if answer.status < 500 => Readiness::Ready,
         Ok(answer) => waiting(format!("{} answers {}", site.host, answer.status)),
         Err(error) => waiting(format!("{address}: {error}")),
     }
 }
 
-fn ask_server(admin: SocketAddr) -> Option<ServerStatus> {
-    ask(admin, "/v1/server")
-}
-
-fn ask<T: serde::de::DeserializeOwned>(admin: SocketAddr, path: &str) -> Option<T> {
-    let answer = http::get(admin, &admin.to_string(), path).ok()?;
+fn ask<T: serde::de::DeserializeOwned>(
+    reach: &Reach,
+    server: &Server,
+    admin: SocketAddr,
+    path: &str,
+) -> Option<T> {
+    let answer = reach.get_admin(server, admin, path).ok()?;
     serde_json::from_slice(&answer.body).ok()
 }
 

@@ -16,6 +16,7 @@ use super::place::Place;
 use super::signals::Signals;
 use super::{CONFIG_FILE, POLL_INTERVAL, stop};
 use crate::failure::{Failure, Outcome, at};
+use crate::reach::Reach;
 use crate::terminal;
 
 /// A log larger than this is set aside at the next start.
@@ -26,6 +27,7 @@ const TAIL_BYTES: u64 = 16 * 1024;
 const KILL_WAIT: Duration = Duration::from_secs(5);
 
 pub struct Servers {
+    reach: Reach,
     state: PathBuf,
     running: Vec<Server>,
 }
@@ -37,15 +39,19 @@ struct Server {
 }
 
 impl Servers {
-    pub fn spawn(place: &Place, config: &Config) -> Outcome<Self> {
-        let program = std::env::current_exe().map_err(Failure::failed)?;
+    pub fn spawn(place: &Place, config: &Config, reach: Reach) -> Outcome<Self> {
         let mut servers = Self {
+            reach,
             state: place.state.clone(),
             running: Vec::new(),
         };
         for server in &config.servers {
-            match servers.spawn_one(&program, server.name.as_str()) {
-                Ok(server) => servers.running.push(server),
+            match spawn_one(&servers.state, &servers.reach, server.name.as_str()) {
+                Ok(child) => servers.running.push(Server {
+                    name: server.name.to_string(),
+                    child,
+                    ended: None,
+                }),
                 Err(failure) => {
                     servers.signal(Signal::SIGTERM);
                     servers.wait(KILL_WAIT);
@@ -54,37 +60,6 @@ impl Servers {
             }
         }
         Ok(servers)
-    }
-
-    fn spawn_one(&self, program: &Path, name: &str) -> Outcome<Server> {
-        let dir = self.state.join(name);
-        let path = log_path(&self.state, name);
-        let log_dir = dir.join("log");
-        fs::create_dir_all(&log_dir).map_err(at(&log_dir))?;
-        if fs::metadata(&path).is_ok_and(|m| m.len() > LOG_BYTES_MAX) {
-            fs::rename(&path, path.with_extension("log.1")).map_err(at(&path))?;
-        }
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(at(&path))?;
-        let child = Command::new(program)
-            .arg("run")
-            .arg("--config")
-            .arg(self.state.join(CONFIG_FILE))
-            .args(["--server", name, "--new-session"])
-            .current_dir(&dir)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(at(&path))?)
-            .stderr(log)
-            .spawn()
-            .map_err(at(program))?;
-        Ok(Server {
-            name: name.to_owned(),
-            child,
-            ended: None,
-        })
     }
 
     /// The first server that has ended, and how.
@@ -144,6 +119,8 @@ impl Servers {
             }
             thread::sleep(POLL_INTERVAL / 4);
         }
+        // What a drill started in place of one of ours.
+        stop::stop_servers(&self.state, signals)?;
         let left: Vec<&str> = self
             .running
             .iter()
@@ -190,6 +167,37 @@ impl Servers {
             }
         }
     }
+}
+
+/// Starts one server of the folder, as a service manager would: in a session of its own.
+pub fn spawn_one(state: &Path, reach: &Reach, name: &str) -> Outcome<Child> {
+    let program = std::env::current_exe().map_err(Failure::failed)?;
+    let dir = state.join(name);
+    let path = log_path(state, name);
+    let log_dir = dir.join("log");
+    fs::create_dir_all(&log_dir).map_err(at(&log_dir))?;
+    if fs::metadata(&path).is_ok_and(|m| m.len() > LOG_BYTES_MAX) {
+        fs::rename(&path, path.with_extension("log.1")).map_err(at(&path))?;
+    }
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(at(&path))?;
+    let mut command = Command::new(&program);
+    command
+        .arg("run")
+        .arg("--config")
+        .arg(state.join(CONFIG_FILE))
+        .args(["--server", name, "--new-session"])
+        .current_dir(&dir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(at(&path))?)
+        .stderr(log);
+    reach
+        .inside(Some(name), || command.spawn())
+        .and_then(|spawned| spawned)
+        .map_err(at(&program))
 }
 
 fn log_path(state: &Path, name: &str) -> PathBuf {

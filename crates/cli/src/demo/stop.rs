@@ -15,6 +15,7 @@ use super::signals::Signals;
 use super::{CONFIG_FILE, POLL_INTERVAL};
 use crate::config_file;
 use crate::failure::{Failure, Outcome, at};
+use crate::lab;
 use crate::terminal;
 
 /// An orderly stop: requests are answered, apps end, PostgreSQL writes its last checkpoint.
@@ -48,8 +49,9 @@ pub fn stop(dir: &Path, signals: &Signals) -> Outcome {
         return Ok(());
     };
     let stopped = stop_servers(&place.state, signals)?;
-    let cleaned = clean_up_after_last_time(&place.state);
-    if stopped.is_empty() && cleaned == 0 {
+    let cleaned = clean_up_processes(&place.state);
+    let had_lab = lab::remove(&place.state)?;
+    if stopped.is_empty() && cleaned == 0 && !had_lab {
         terminal::say(&format!("nothing runs in {}", dir.display()));
     } else {
         terminal::say(&format!("stopped the demo in {}", dir.display()));
@@ -57,7 +59,7 @@ pub fn stop(dir: &Path, signals: &Signals) -> Outcome {
     Ok(())
 }
 
-fn stop_servers(state: &Path, signals: &Signals) -> Outcome<Vec<String>> {
+pub fn stop_servers(state: &Path, signals: &Signals) -> Outcome<Vec<String>> {
     let begin = Instant::now();
     let mut stopped = Vec::new();
     let mut sent = 0;
@@ -81,6 +83,8 @@ fn stop_servers(state: &Path, signals: &Signals) -> Outcome<Vec<String>> {
                     ))
                     .next("the same as the user who started it, or as root")
                 })?;
+                // One that a drill left stopped has to run to see it.
+                let _ = kill(Pid::from_raw(*pid as i32), Signal::SIGCONT);
                 if new {
                     terminal::say(&format!("stopping {name} (pid {pid})"));
                     stopped.push(name.clone());
@@ -113,8 +117,17 @@ fn holders(state: &Path) -> Outcome<Vec<(String, u32)>> {
     Ok(found)
 }
 
+/// Ends and removes what a start that was killed left: processes, and then its lab.
+pub fn clean_up_after_last_time(state: &Path) -> Outcome {
+    clean_up_processes(state);
+    if lab::remove(state)? {
+        terminal::say("removed the lab of a demo that was killed");
+    }
+    Ok(())
+}
+
 /// Ends what killed servers of the last start left running. Returns how many had left something.
-pub fn clean_up_after_last_time(state: &Path) -> usize {
+fn clean_up_processes(state: &Path) -> usize {
     let path = state.join(CONFIG_FILE);
     if !path.exists() {
         return 0;
@@ -166,6 +179,7 @@ mod tests {
     fn an_empty_folder_has_nothing_running() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(running(dir.path()).unwrap(), None);
-        assert_eq!(clean_up_after_last_time(dir.path()), 0);
+        assert_eq!(clean_up_processes(dir.path()), 0);
+        clean_up_after_last_time(dir.path()).unwrap();
     }
 }
