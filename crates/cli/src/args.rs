@@ -149,6 +149,10 @@ pub struct Run {
     /// Which of the file's servers this is.
     #[arg(long, value_name = "NAME")]
     pub server: String,
+    /// Start with this file even if the cluster's config is another one by now, and make it the
+    /// cluster's next version.
+    #[arg(long)]
+    pub use_file: bool,
     /// error, warn, info, debug or trace; per crate: info,trilith_edge=debug.
     #[arg(
         long,

@@ -26,6 +26,7 @@ pub fn load_file(path: &Path, warnings: Warnings) -> Outcome<trilith_node::Confi
                 // The parser has refused what is not UTF-8.
                 text: String::from_utf8_lossy(&text).into_owned(),
                 config: loaded.config,
+                publish: false,
             })
         }
         Err(diagnostics) => {

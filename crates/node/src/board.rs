@@ -17,6 +17,7 @@ use trilith_postgres::{ClusterView, Status as PostgresStatus};
 use trilith_sqlproxy::Targets;
 
 use crate::cluster::ClusterStore;
+use crate::config_sync::ConfigSync;
 use crate::limits::{DATABASE_POLL_INTERVAL, DATABASE_WAIT, UNATTENDED_WAIT};
 use crate::peers::Peers;
 use crate::{state, status};
@@ -39,6 +40,7 @@ pub(crate) struct Board {
     pub sql_targets: OnceLock<Arc<ArcSwap<Targets>>>,
     pub edge: OnceLock<Arc<Edge>>,
     pub store: OnceLock<ClusterStore>,
+    pub config_sync: OnceLock<Arc<ConfigSync>>,
     pub floating: OnceLock<watch::Receiver<Vec<trilith_vip::AddressStatus>>>,
 }
 
@@ -60,6 +62,7 @@ impl Board {
             sql_targets: OnceLock::new(),
             edge: OnceLock::new(),
             store: OnceLock::new(),
+            config_sync: OnceLock::new(),
             floating: OnceLock::new(),
         }
     }
@@ -176,6 +179,18 @@ impl Board {
         missing
     }
 
+    /// What an operator should know, though nothing is missing.
+    fn notices(&self) -> Vec<String> {
+        let mut notices = Vec::new();
+        if let Some(store) = self.store.get() {
+            notices.extend(store.notices());
+        }
+        if let Some(sync) = self.config_sync.get() {
+            notices.extend(sync.state().notices());
+        }
+        notices
+    }
+
     fn state(&self) -> (ServerState, Vec<String>) {
         if self.draining.load(Relaxed) {
             return (ServerState::Draining, Vec::new());
@@ -242,12 +257,8 @@ impl Source for Board {
                 })
                 .unwrap_or_default(),
             store: self.store.get().map(ClusterStore::status),
-            config: None,
-            notices: self
-                .store
-                .get()
-                .map(ClusterStore::notices)
-                .unwrap_or_default(),
+            config: self.config_sync.get().map(|sync| sync.state()),
+            notices: self.notices(),
         }
     }
 

@@ -10,6 +10,7 @@ use trilith_base::{ServerName, format_duration};
 use trilith_config::Config;
 use trilith_net::drain_pair;
 
+use crate::config_sync::at_start;
 use crate::error::NodeError;
 use crate::limits::CONTROL_THREADS;
 use crate::pidfile::PidFile;
@@ -24,6 +25,8 @@ pub struct ConfigFile {
     pub text: String,
     /// What the text says.
     pub config: Config,
+    /// Start with it even if the cluster agreed on another one meanwhile, and make it the next version.
+    pub publish: bool,
 }
 
 /// [`run`] on a runtime of its own. A panic anywhere ends the process from now on.
@@ -50,20 +53,21 @@ pub fn run_blocking(file: ConfigFile, server: &str) -> Result<(), NodeError> {
 /// Whatever keeps it from starting. What had been started by then is stopped.
 pub async fn run(file: ConfigFile, server: &str) -> Result<(), NodeError> {
     let begin = Instant::now();
-    let config = Arc::new(file.config);
-    let server = find(&config, server)?;
     let mut signals = Signals::listen()?;
-    let state = privileges::prepare_state(&config, &server)?;
+    let in_file = InForce {
+        config: Arc::new(file.config),
+        text: file.text.into(),
+    };
+    let server = find(&in_file.config, server)?;
+    let state = privileges::prepare_state(&in_file.config, &server)?;
     let pid_file = PidFile::acquire(&state.join("run"))?;
+    let start = at_start(in_file, &file.path, &state, &server.name, file.publish);
+    let server = find(&start.in_force.config, server.name.as_str())?;
     tracing::info!(
         server = %server.name, address = %server.address, roles = %server.roles,
         version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting"
     );
-    let in_force = InForce {
-        config,
-        text: file.text.into(),
-    };
-    let mut services = Services::prepare(in_force, file.path, server, state)?;
+    let mut services = Services::prepare(start, file.path, server, state)?;
     let started = tokio::select! {
         started = services.start() => Some(started),
         () = signals.next() => None,

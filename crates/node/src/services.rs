@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 use std::time::SystemTime;
 
@@ -27,12 +27,14 @@ use trilith_web::Web;
 use crate::admin::AdminSocket;
 use crate::board::Board;
 use crate::cluster::{ClusterRuntime, ClusterStore};
+use crate::config_sync::{AtStart, ConfigSync};
 use crate::error::NodeError;
 use crate::floating::{FloatingAddresses, follow_drain};
 use crate::limits::{LAST_DRAIN_TIMEOUT, PEER_DRAIN_TIMEOUT, REPLICA_PATIENCE};
 use crate::lower::app::Apps;
 use crate::peers::{PeerListener, PeerServices, Peers};
 use crate::release;
+use crate::reload::{self, Parts, Reloader};
 use crate::secrets::Secrets;
 use crate::tokens::InForce;
 use crate::{cluster, control, feed, lower, privileges, secrets, tokens};
@@ -52,6 +54,9 @@ pub(crate) struct Services {
     /// What this server runs with now.
     in_force: watch::Sender<InForce>,
     config_path: PathBuf,
+    /// Until the config is kept the same as the cluster's.
+    config_start: Option<AtStart>,
+    config_sync: Arc<OnceLock<Arc<ConfigSync>>>,
     cluster: ClusterRuntime,
     store: Option<ClusterStore>,
     floating: Option<FloatingAddresses>,
@@ -83,12 +88,12 @@ struct Admin {
 impl Services {
     /// What every server has: secrets, certificates, data-plane threads. Nothing listens yet.
     pub fn prepare(
-        file: InForce,
+        start: AtStart,
         path: PathBuf,
         server: Server,
         state: PathBuf,
     ) -> Result<Self, NodeError> {
-        let config = file.config.clone();
+        let config = start.in_force.config.clone();
         let telemetry = Telemetry::new(server.name.as_str());
         let secrets = secrets::load(&config)?;
         let now = SystemTime::now();
@@ -112,7 +117,9 @@ impl Services {
             site_certificates: SiteCertificates::new(&certificates),
             workers,
             config_path: path,
-            in_force: watch::Sender::new(file),
+            in_force: watch::Sender::new(start.in_force.clone()),
+            config_start: Some(start),
+            config_sync: Arc::default(),
             cluster: ClusterRuntime::start()?,
             store: None,
             floating: None,
@@ -142,6 +149,7 @@ impl Services {
         self.start_edge()?;
         self.start_floating(&store).await?;
         self.start_sql()?;
+        self.follow_config(&store, code.as_ref().map(|(release, _)| release.clone()));
         self.keep_certificates_fresh();
         if let Some((release, apps)) = code {
             self.start_apps(release, apps).await?;
@@ -193,7 +201,8 @@ impl Services {
 
     fn start_admin_socket(&mut self, store: &ClusterStore) -> Result<(), NodeError> {
         let router = control::router(self.board.clone(), store.store.clone())
-            .merge(tokens::router(self.tokens(store)));
+            .merge(tokens::router(self.tokens(store)))
+            .merge(reload::admin::router(self.config_sync.clone(), self.board.clone()));
         self.admin_socket = Some(AdminSocket::start(&self.state, router)?);
         Ok(())
     }
@@ -241,6 +250,35 @@ impl Services {
         );
         self.feeds.spawn(follow);
         Ok(())
+    }
+
+    /// From here on this server runs with the cluster's config.
+    fn follow_config(&mut self, store: &ClusterStore, release: Option<Release>) {
+        let Some(start) = self.config_start.take() else {
+            return;
+        };
+        let reloader = Reloader::new(Parts {
+            server: self.server.clone(),
+            path: self.config_path.clone(),
+            in_force: self.in_force.clone(),
+            ca: self.secrets.ca.clone(),
+            identity: self.identity.clone(),
+            site_certificates: self.site_certificates.clone(),
+            web: self.web.clone(),
+            release,
+            edge: self.board.edge.get().cloned(),
+        });
+        let sync = ConfigSync::new(store.store.clone(), reloader, self.state.clone(), start);
+        let _ = self.board.config_sync.set(sync.clone());
+        let _ = self.config_sync.set(sync.clone());
+        self.feeds.spawn(sync.run());
+        let (board, mut in_force) = (self.board.clone(), self.in_force.subscribe());
+        self.feeds.spawn(async move {
+            while in_force.changed().await.is_ok() {
+                let config = in_force.borrow_and_update().config.clone();
+                board.set_config(config);
+            }
+        });
     }
 
     /// PostgreSQL here, if this server has it, and the observer of all of them.

@@ -37,10 +37,24 @@ pub enum LogError {
     Twice,
 }
 
+/// Libraries that call ordinary things errors, several times a second: openraft does while a server is
+/// down. What matters of theirs is told by events of ours. Whoever wants their lines names them.
+const CHATTY: [&str; 1] = ["openraft"];
+
+fn quiet(level: &str) -> String {
+    let mut filter = level.to_owned();
+    for library in CHATTY {
+        if !level.contains(library) {
+            filter.push_str(&format!(",{library}=off"));
+        }
+    }
+    filter
+}
+
 /// Sends `tracing` lines to stderr. Call it once, at the start of the program.
 pub fn init_logging(options: &LogOptions) -> Result<(), LogError> {
     let filter = EnvFilter::builder()
-        .parse(&options.level)
+        .parse(quiet(&options.level))
         .map_err(|_| LogError::Level {
             level: options.level.clone(),
         })?;

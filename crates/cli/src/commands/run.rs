@@ -22,7 +22,8 @@ pub fn run(args: Run) -> Outcome {
         colour: terminal::stderr_colour(),
     };
     trilith_node::init_logging(&log).map_err(Failure::usage)?;
-    let file = config_file::load_file(&args.config, Warnings::Show)?;
+    let mut file = config_file::load_file(&args.config, Warnings::Show)?;
+    file.publish = args.use_file;
     trilith_node::run_blocking(file, &args.server).map_err(|error| {
         let usage = error.is_usage();
         let next = error.next_command(&args.config);

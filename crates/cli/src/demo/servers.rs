@@ -189,6 +189,7 @@ pub fn spawn_one(state: &Path, reach: &Reach, name: &str) -> Outcome<Child> {
         .arg("run")
         .arg("--config")
         .arg(state.join(CONFIG_FILE))
+        .arg("--use-file")
         .args(["--server", name, "--new-session"])
         .current_dir(&dir)
         .stdin(Stdio::null())
