@@ -15,12 +15,11 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
-use crate::msg::{Entry, NodeId, Position, State, Vote};
+use crate::msg::{Entry, Life, NodeId, Position, Snapshot, Vote};
 use crate::options::{DiskPlace, Medium};
 
 pub(crate) use log::LogStore;
@@ -58,18 +57,6 @@ pub(crate) struct Opened {
     pub disk: Disk,
     /// Where the damaged predecessor is now, and what was wrong with it.
     pub set_aside: Option<(String, String)>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Life {
-    format: u32,
-    id: NodeId,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Snapshot {
-    pub name: String,
-    pub state: State,
 }
 
 /// Why the file cannot be read or written.
@@ -217,7 +204,7 @@ impl Disk {
         let covered = snapshot
             .and_then(|snapshot| snapshot.state.at)
             .map_or(0, |at| at.index + 1);
-        if purged.map_or(0, |at| at.index + 1) > covered.max(0) {
+        if purged.map_or(0, |at| at.index + 1) > covered {
             let problem = format!("the log begins after the snapshot's end, {covered}");
             return Err(damage("purged", problem).into());
         }

@@ -218,6 +218,23 @@ pub struct StateLease {
     pub ttl_ms: u64,
 }
 
+/// The store's file: which life it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Life {
+    /// Of the records.
+    pub format: u32,
+    pub id: NodeId,
+}
+
+/// The store's file: the state at some point, so that the log before it can go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Snapshot {
+    pub name: String,
+    pub state: State,
+}
+
 // --- questions and answers ----------------------------------------------------------------------
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

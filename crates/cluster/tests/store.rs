@@ -1,5 +1,7 @@
 //! Three servers in one process, in real time.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::time::Duration;

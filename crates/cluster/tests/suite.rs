@@ -1,5 +1,7 @@
 //! What every implementation of the store must pass, on three servers over a network in memory.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::sync::Arc;

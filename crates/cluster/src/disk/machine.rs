@@ -11,9 +11,9 @@ use openraft::{
 use tokio::sync::watch;
 use trilith_consensus::{Command, Revision, StoreError, View};
 
-use super::{Disk, DiskError, Snapshot};
+use super::{Disk, DiskError};
 use crate::environment::Environment;
-use crate::msg::{self, Committed, NodeId, Position, State};
+use crate::msg::{self, Committed, NodeId, Position, Snapshot, State};
 use crate::raft::{self, StorageError, StoredMembers, Types};
 
 /// The state after some entry of the log, and what openraft wants to know of it.
@@ -176,7 +176,10 @@ impl<E: Environment> RaftStateMachine<Types<E>> for StateMachine<E> {
             .map_err(|error| {
                 StorageIOError::read_snapshot(None, openraft::AnyError::new(&error))
             })?;
-        snapshot.map(|snapshot| loaded(&snapshot)).transpose()
+        match snapshot {
+            Some(snapshot) => loaded(&snapshot).map(Some),
+            None => Ok(None),
+        }
     }
 }
 
@@ -205,6 +208,7 @@ impl<E: Environment> RaftSnapshotBuilder<Types<E>> for Builder<E> {
 }
 
 /// As openraft wants to have it.
+#[allow(clippy::result_large_err)] // openraft's own type.
 fn loaded<E: Environment>(
     snapshot: &Snapshot,
 ) -> Result<openraft::Snapshot<Types<E>>, StorageError> {

@@ -10,7 +10,7 @@ use trilith_telemetry::Telemetry;
 
 use super::*;
 use crate::machine::Machine;
-use crate::msg::{Command, Payload};
+use crate::msg::{Command, Payload, State};
 use crate::raft::Types;
 use crate::status::DiskTimes;
 
@@ -46,10 +46,10 @@ fn openraft_is_content() {
 /// A file as a disk with a cache holds it: what was not synced may be there after a power cut, or not, or
 /// in part, whatever the order in which it was written.
 #[derive(Clone, Debug, Default)]
-struct Platter(Arc<Mutex<State_>>);
+struct Platter(Arc<Mutex<Sectors>>);
 
 #[derive(Debug, Default)]
-struct State_ {
+struct Sectors {
     durable: Vec<u8>,
     /// What programs see.
     current: Vec<u8>,
@@ -95,7 +95,7 @@ impl Dice {
 }
 
 impl Platter {
-    fn step(&self) -> io::Result<std::sync::MutexGuard<'_, State_>> {
+    fn step(&self) -> io::Result<std::sync::MutexGuard<'_, Sectors>> {
         let mut state = self.0.lock().unwrap();
         if state.left == Some(0) {
             state.cut = true;
@@ -245,7 +245,7 @@ fn vote(term: u64) -> Vote {
     Vote {
         term,
         node: 7,
-        committed: term % 2 == 0,
+        committed: term.is_multiple_of(2),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Several servers in one process, over a network in memory that can be cut, in real time.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
