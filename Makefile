@@ -1,15 +1,15 @@
 # Thin wrappers; the work is in scripts/. `make help` lists what there is.
-# DIR, HTTP, HTTPS, SERVERS, DETACH, ROUNDS, SEEDS, FIRST are passed on when given: make demo HTTP=9080
+# DIR, HTTP, HTTPS, SERVERS, DETACH, LAB, DRILLS, ROUNDS, SEEDS, FIRST are passed on when given: make demo HTTP=9080
 
-export DIR HTTP HTTPS SERVERS DETACH ROUNDS SEEDS FIRST
+export DIR HTTP HTTPS SERVERS DETACH ROUNDS LAB DRILLS SEEDS FIRST
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop clean-demo test sim bench fmt lint tidy doc fuzz
+.PHONY: help demo demo-stop clean-demo test chaos sim bench fmt lint tidy doc fuzz
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: ## www.foobar.com on three servers, here; Ctrl-C stops it. DETACH=1, DIR=, HTTP=, HTTPS=, SERVERS=
+demo: ## www.foobar.com on three servers, here; Ctrl-C stops it. DETACH=1, LAB=1, DIR=, HTTP=, HTTPS=, SERVERS=
 	@scripts/demo.sh
 
 demo-stop: ## Stop a demo started with DETACH=1
@@ -23,6 +23,9 @@ test: ## Format, clippy, tidy, unit tests, end-to-end tests
 
 sim: ## Simulated clusters under faults, seed after seed. SEEDS=, FIRST=
 	@scripts/sim.sh
+
+chaos: ## Every fault of the holder 20 times, as root also in a lab. DRILLS=
+	@scripts/chaos.sh
 
 bench: ## Side by side with HAProxy and nginx; writes bench/RESULTS.md. ROUNDS=
 	@scripts/bench.sh

@@ -1,6 +1,6 @@
 #!/bin/sh
-# www.foobar.com on three servers, on this machine. Takes DETACH=1, DIR, HTTP, HTTPS, SERVERS from the
-# environment.
+# www.foobar.com on three servers, on this machine. Takes DETACH=1, LAB=1, DIR, HTTP, HTTPS, SERVERS
+# from the environment.
 set -eu
 . "$(dirname -- "$0")/lib.sh"
 demo_dir=${DIR:-$ROOT/trilith-demo}
@@ -13,6 +13,7 @@ set -- demo --dir "$demo_dir" --code "$ROOT/examples/foobar"
 [ -z "${HTTP:-}" ] || set -- "$@" --http "$HTTP"
 [ -z "${HTTPS:-}" ] || set -- "$@" --https "$HTTPS"
 [ -z "${SERVERS:-}" ] || set -- "$@" --servers "$SERVERS"
+[ -z "${LAB:-}" ] || set -- "$@" --lab
 [ -z "${DETACH:-}" ] || set -- "$@" --detach
 
 # In place of this shell, so that Ctrl-C reaches it directly.

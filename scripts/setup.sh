@@ -25,13 +25,17 @@ postgres_bin() {
 }
 
 server_program() {
-    have "$1" || [ -x "/usr/sbin/$1" ] || [ -x "/usr/local/sbin/$1" ]
+    have "$1" || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ] || [ -x "/usr/local/sbin/$1" ]
 }
 
 # Packages of Debian and Ubuntu that are missing for this purpose.
 missing_packages() {
     have cc || echo build-essential
     case $PURPOSE in demo | test) [ -n "$(postgres_bin)" ] || echo postgresql ;; esac
+    # Labs are made with it.
+    if [ "$PURPOSE" = test ] || { [ "$PURPOSE" = demo ] && [ -n "${LAB:-}" ]; }; then
+        server_program ip || echo iproute2
+    fi
     if [ "$PURPOSE" = test ]; then
         # Both modules are needed to make a virtual environment with pip in it.
         python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv

@@ -16,6 +16,7 @@ use crate::block::Block;
 use crate::client::Client;
 use crate::code_base::example_code_base;
 use crate::command::{Output, run, trilith};
+use crate::lab;
 use crate::logs;
 use crate::process::Process;
 use crate::wait::{eventually, holds_within};
@@ -33,6 +34,8 @@ pub struct DemoOptions {
     pub code: Option<PathBuf>,
     /// A TOML file with sites, apps and upstreams, in place of the demo's own.
     pub sites: Option<PathBuf>,
+    /// In network namespaces: `--lab`. Then nothing of the block's addresses is used.
+    pub lab: bool,
 }
 
 /// A demo in the background. Dropping it stops it, and whatever it may have left.
@@ -90,10 +93,14 @@ impl Demo {
             .arg("--dir")
             .arg(&self.dir);
         command.arg("--code").arg(&self.code);
-        command.args(["--network", &self.block.network()]);
-        command.args(["--vip", &self.block.floating().to_string()]);
-        command.args(["--http", &self.block.http_port().to_string()]);
-        command.args(["--https", &self.block.https_port().to_string()]);
+        if self.options.lab {
+            command.arg("--lab");
+        } else {
+            command.args(["--network", &self.block.network()]);
+            command.args(["--vip", &self.block.floating().to_string()]);
+            command.args(["--http", &self.block.http_port().to_string()]);
+            command.args(["--https", &self.block.https_port().to_string()]);
+        }
         if let Some(servers) = self.options.servers {
             command.args(["--servers", &servers.to_string()]);
         }
@@ -109,6 +116,7 @@ impl Demo {
     /// Stops it, and fails if a process of it is still there then.
     pub fn stop(&mut self) -> Result<()> {
         self.stop_apart()?;
+        let namespaces = lab::namespaces(&self.dir);
         let mut command = trilith()?;
         command.args(["demo", "stop", "--dir"]).arg(&self.dir);
         run(&mut command, STOP_PATIENCE)?
@@ -120,7 +128,7 @@ impl Demo {
             left.is_empty(),
             "trilith demo stop left processes behind: {left:#?}"
         );
-        Ok(())
+        lab::ensure_gone(&namespaces)
     }
 
     /// The end of a good test: stops it and looks for what it should not have written.
@@ -386,12 +394,14 @@ impl Drop for Demo {
         if self.running || !self.apart.is_empty() {
             // Not stopped in good order: the test has failed.
             eprintln!("{}", logs::tails(&self.dir, 60));
+            let namespaces = lab::namespaces(&self.dir);
             if let Err(e) = self.stop() {
                 eprintln!("stopping the demo: {e:#}");
             }
             for process in Process::of_folder(self.folder.path()) {
                 let _ = Process::signal(process.pid, Signal::SIGKILL);
             }
+            lab::remove(&namespaces);
         }
     }
 }

@@ -1,0 +1,72 @@
+//! `trilith drill`, and what several of them say together.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::command::{run, trilith};
+use crate::demo::Demo;
+
+/// Load, fault, repair, and a minute for getting ready again.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// The report of one drill.
+#[derive(Clone, Debug)]
+pub struct Drill {
+    pub gap: Duration,
+    pub kept: bool,
+    /// All of it.
+    pub report: Value,
+}
+
+impl Demo {
+    /// `trilith drill` with these arguments. A broken promise is no error here.
+    pub fn drill(&self, arguments: &[&str]) -> Result<Drill> {
+        let mut command = trilith()?;
+        command.args(["drill", "--json", "--dir"]).arg(self.dir());
+        let output = run(command.args(arguments), PATIENCE)?;
+        let report: Value = serde_json::from_str(&output.stdout)
+            .with_context(|| format!("trilith drill {arguments:?}: {output:?}"))?;
+        let kept = report["kept"] == true;
+        ensure!(
+            output.code == Some(if kept { 0 } else { 1 }),
+            "exit code {:?} for {report:#}",
+            output.code
+        );
+        let gap = report["longest_gap_ms"].as_u64().context("no gap")?;
+        Ok(Drill {
+            gap: Duration::from_millis(gap),
+            kept,
+            report,
+        })
+    }
+
+    /// The same `times` times, with the median and the worst gap printed. Fails when one of them
+    /// broke a promise, after all of them.
+    pub fn drills(&self, what: &str, arguments: &[&str], times: usize) -> Result<()> {
+        let mut drills = Vec::new();
+        for _ in 0..times {
+            drills.push(self.drill(arguments)?);
+        }
+        let mut gaps: Vec<Duration> = drills.iter().map(|drill| drill.gap).collect();
+        gaps.sort_unstable();
+        let (median, worst) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
+        eprintln!("{what}: gap median {median:?}, worst {worst:?} of {times}");
+        let broken: Vec<_> = drills.iter().filter(|drill| !drill.kept).collect();
+        ensure!(
+            broken.is_empty(),
+            "{what}: {} of {times} drills broke a promise, the first: {:#}",
+            broken.len(),
+            broken[0].report
+        );
+        Ok(())
+    }
+}
+
+/// How often each fault is injected: 3, or `TRILITH_DRILLS`.
+pub fn drills_per_fault() -> usize {
+    let asked = std::env::var("TRILITH_DRILLS").ok();
+    let asked = asked.and_then(|text| text.parse().ok());
+    asked.unwrap_or(3).clamp(1, 1_000)
+}
