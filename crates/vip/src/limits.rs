@@ -106,3 +106,6 @@ pub const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const LOOP_DELAY_EVENT: Duration = Duration::from_millis(250);
 /// What [`crate::Vip::release_all`] takes at most.
 pub const RELEASE_ALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// A list of interfaces or addresses that the kernel has no time for is asked for again.
+pub(crate) const LIST_PAUSE: Duration = Duration::from_millis(5);
+pub(crate) const LIST_TRIES: u32 = 20;

@@ -2,21 +2,24 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{AddressMessageBuilder, Handle, MulticastGroup};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::frame::Mac;
-use crate::limits::NETLINK_TIMEOUT;
+use crate::limits::{LIST_PAUSE, LIST_TRIES, NETLINK_TIMEOUT};
 
 #[derive(Clone)]
 pub struct Netlink {
     handle: Handle,
+    /// The kernel refuses a second list on a socket while it writes the first one (EBUSY, netlink(7)).
+    lists: Arc<Mutex<()>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,22 +64,40 @@ impl Netlink {
                 }
             }),
         ];
-        Ok((Self { handle }, changes, tasks))
+        let lists = Arc::default();
+        Ok((Self { handle, lists }, changes, tasks))
     }
 
     pub async fn interfaces(&self) -> Result<Vec<Interface>, String> {
-        let links: Vec<LinkMessage> = bounded(self.handle.link().get().execute().try_collect())
-            .await
+        let list = || self.handle.link().get().execute().try_collect();
+        let links: Vec<LinkMessage> = (self.list(list).await)
             .map_err(|problem| format!("cannot list interfaces: {problem}"))?;
         Ok(links.iter().map(interface).collect())
     }
 
     pub async fn addresses(&self) -> Result<Vec<Local>, String> {
-        let messages: Vec<AddressMessage> =
-            bounded(self.handle.address().get().execute().try_collect())
-                .await
-                .map_err(|problem| format!("cannot list addresses: {problem}"))?;
+        let list = || self.handle.address().get().execute().try_collect();
+        let messages: Vec<AddressMessage> = (self.list(list).await)
+            .map_err(|problem| format!("cannot list addresses: {problem}"))?;
         Ok(messages.iter().filter_map(local).collect())
+    }
+
+    /// One list at a time. One whose reader gave up may still be under way: then again a little later.
+    async fn list<T, F>(&self, list: impl Fn() -> F) -> Result<T, String>
+    where
+        F: Future<Output = Result<T, rtnetlink::Error>>,
+    {
+        let _turn = self.lists.lock().await;
+        let patient = async {
+            for _ in 0..LIST_TRIES {
+                match list().await {
+                    Err(error) if is_busy(&error) => sleep(LIST_PAUSE).await,
+                    listed => return listed,
+                }
+            }
+            list().await
+        };
+        bounded(patient).await
     }
 
     /// Adds the address alone (/32 or /128), or sets its lifetime anew. The kernel removes it after
@@ -160,6 +181,13 @@ impl Netlink {
             .await
             .map_err(|problem| format!("cannot remove {ip}: {problem}"))
     }
+}
+
+fn is_busy(error: &rtnetlink::Error) -> bool {
+    let rtnetlink::Error::NetlinkError(message) = error else {
+        return false;
+    };
+    message.to_io().kind() == io::ErrorKind::ResourceBusy
 }
 
 pub fn host_prefix(ip: IpAddr) -> u8 {
