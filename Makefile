@@ -4,7 +4,7 @@
 export DIR HTTP HTTPS SERVERS DETACH ROUNDS LAB DRILLS SEEDS FIRST
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop clean-demo test chaos sim bench fmt lint tidy doc fuzz
+.PHONY: help demo demo-stop clean-demo test chaos sim bench scaling fmt lint tidy doc fuzz
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ chaos: ## Every fault of the holder 20 times, as root also in a lab. DRILLS=
 
 bench: ## Side by side with HAProxy and nginx; writes bench/RESULTS.md. ROUNDS=
 	@scripts/bench.sh
+
+scaling: ## What the cluster store costs as the cluster grows: the table of docs/scaling.md
+	@scripts/scaling.sh
 
 fmt: ## Format the code
 	@cargo fmt --all
