@@ -42,8 +42,9 @@ impl Demo {
         })
     }
 
-    /// The same `times` times, with the median and the worst gap printed. Fails when one of them
-    /// broke a promise, after all of them.
+    /// The same `times` times, with the median and the worst gap printed. Fails, after all of them,
+    /// when one broke a promise. Of the gaps it is the median that has to be within the goal: how
+    /// long one of them is, is also a matter of what else this machine is doing.
     pub fn drills(&self, what: &str, arguments: &[&str], times: usize) -> Result<()> {
         let mut drills = Vec::new();
         for _ in 0..times {
@@ -53,7 +54,12 @@ impl Demo {
         gaps.sort_unstable();
         let (median, worst) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
         eprintln!("{what}: gap median {median:?}, worst {worst:?} of {times}");
-        let broken: Vec<_> = drills.iter().filter(|drill| !drill.kept).collect();
+        let broken: Vec<_> = drills.iter().filter(|drill| drill.broken()).collect();
+        let goal = drills[0].report["goal"]["gap_ms"].as_u64();
+        ensure!(
+            goal.is_some_and(|goal| median <= Duration::from_millis(goal)),
+            "{what}: the median of the gaps is beyond the goal: {gaps:?}"
+        );
         ensure!(
             broken.is_empty(),
             "{what}: {} of {times} drills broke a promise, the first: {:#}",
@@ -61,6 +67,19 @@ impl Demo {
             broken[0].report
         );
         Ok(())
+    }
+}
+
+impl Drill {
+    /// Two holders, or not everybody back.
+    fn broken(&self) -> bool {
+        let none = |list: &Value| list.as_array().is_some_and(Vec::is_empty);
+        let ready = self.report["ready_at_ms"].is_u64();
+        let held = self.report["holders"].as_array().is_some_and(|holders| {
+            let last = self.report["ended_at_ms"].as_u64();
+            holders.iter().any(|hold| hold["to_ms"].as_u64() == last)
+        });
+        !(none(&self.report["overlaps"]) && ready && held)
     }
 }
 
