@@ -78,6 +78,11 @@ impl<E: Environment> Inner<E> {
         heard.is_some_and(|at| now.since(at) <= window)
     }
 
+    /// Whether this server leads, as far as openraft has said.
+    pub(crate) fn seems_to_lead(&self) -> bool {
+        self.raft.metrics().borrow().state == ServerState::Leader
+    }
+
     /// The leader as this server knows it.
     pub(crate) fn leader(&self) -> Option<msg::Leader> {
         let metrics = self.raft.metrics();
@@ -96,10 +101,13 @@ impl<E: Environment> Inner<E> {
     }
 
     /// The lease table, up to date with leadership and the applied state.
-    pub(crate) fn lead_table(&self, now: BootTime) -> MutexGuard<'_, LeaseTable> {
+    pub(crate) fn lead_table(&self) -> MutexGuard<'_, LeaseTable> {
         let mut table = self.leases();
         // Read under the table's lock, so that nobody brings an older state to a newer table.
         let applied = self.applied.borrow();
+        // The clock comes last. A thread may be kept waiting anywhere above: a timer that began at an
+        // earlier reading could have begun before its lease was asked for, or before the election.
+        let now = E::boot_time();
         match self.leadership(&applied) {
             Some(term) => table.lead(term, &applied.view, now),
             None => table.step_down(),

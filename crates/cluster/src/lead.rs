@@ -20,7 +20,7 @@ impl<E: Environment> Inner<E> {
             NotRenewed::Ending => Reply::failed(FailureKind::Retry, "the lease is about to end"),
         };
         let term = {
-            let table = self.lead_table(arrived);
+            let table = self.lead_table();
             let term = (table.term()).ok_or_else(|| self.not_leader())?;
             match table.check(term, &lease, epoch) {
                 // Whether it is lost, only a leader that has not been replaced can say.
@@ -32,7 +32,7 @@ impl<E: Environment> Inner<E> {
             let reason = "the leader does not reach a majority";
             return Err(Reply::failed(FailureKind::Retry, reason));
         }
-        let mut table = self.lead_table(E::boot_time());
+        let mut table = self.lead_table();
         table.renew(term, &lease, epoch, arrived).map_err(refuse)
     }
 
@@ -41,9 +41,10 @@ impl<E: Environment> Inner<E> {
         // An acknowledged change was applied by the leader that acknowledged it: by this one, then it is in
         // its state; by an earlier one, then it is in the log before this leader's first entry, which is
         // applied. A later one there was none before the round.
-        let term = self.lead_table(E::boot_time()).term();
+        let term = self.lead_table().term();
         let term = term.ok_or_else(|| self.not_leader())?;
-        let revision = self.views.borrow().revision.0;
+        // Of what the leadership was judged by: `views` is published a moment later.
+        let revision = self.applied.borrow().view.revision.0;
         if !self.rounds.confirm(term).await {
             let reason = "the leader does not reach a majority";
             return Err(Reply::failed(FailureKind::Retry, reason));
@@ -57,13 +58,15 @@ impl<E: Environment> Inner<E> {
         // What every server could not apply must not come into the log.
         let checked = Txn::try_from(txn).map_err(|error| invalid(&error))?;
         checked.check().map_err(|error| invalid(&error))?;
+        if !self.seems_to_lead() {
+            return Err(self.not_leader());
+        }
         let write = self.raft.client_write(msg::Command::Txn(txn.clone()));
         match E::timeout(self.timing.request, write).await {
             Ok(Ok(written)) => written.data.ok_or_else(unknown),
-            // Not accepted, or accepted and taken out of the log again: in both cases it never happens.
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
-                Err(self.not_leader())
-            }
+            // Not accepted, or accepted and cut from this server's log again: with five voters another
+            // one may still have it, be elected after two more elections, and commit it.
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(unknown()),
             Ok(Err(RaftError::APIError(error))) => Err(invalid(&error)),
             Ok(Err(RaftError::Fatal(_))) | Err(_) => Err(unknown()),
         }

@@ -1,5 +1,5 @@
 //! The store in etcd, against a real etcd of three members that the test starts.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};

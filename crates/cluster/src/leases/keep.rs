@@ -24,7 +24,7 @@ pub(crate) async fn keep<E: Environment>(inner: Arc<Inner<E>>) {
     loop {
         let now = E::boot_time();
         let (term, due, next) = {
-            let mut table = inner.lead_table(now);
+            let mut table = inner.lead_table();
             (table.term(), table.due(now), table.next())
         };
         report_grants(&inner, term, &mut known);
@@ -75,10 +75,15 @@ async fn expire<E: Environment>(inner: Arc<Inner<E>>, term: Term, lease: Key, ep
     };
     let proposal = E::timeout(inner.timing.request, inner.raft.client_write(command));
     match proposal.await {
-        Ok(Ok(_)) => inner.telemetry.emit(&event::LeaseExpired {
-            lease: lease.as_str(),
-            epoch: epoch.0,
-        }),
+        Ok(Ok(written)) => {
+            // Otherwise it came into the log in a later leadership, and is void.
+            if matches!(written.data, Some(msg::Committed::Done { .. })) {
+                inner.telemetry.emit(&event::LeaseExpired {
+                    lease: lease.as_str(),
+                    epoch: epoch.0,
+                });
+            }
+        }
         Ok(Err(_)) | Err(_) => {
             E::pause(RETRY_EVERY).await;
             inner.leases().proposal_failed(term, &lease, epoch);
