@@ -10,13 +10,14 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use trilith_app::InstanceStatus;
 use trilith_base::ServerName;
-use trilith_config::{Config, Server};
+use trilith_config::Server;
 use trilith_postgres::ClusterView;
 use trilith_sqlproxy::Targets;
 use trilith_tls::{Ca, LEAF_REISSUE_INTERVAL, PeerIdentity, SiteCertificates};
 use trilith_web::{InstanceAddr, Web};
 
 use crate::lower;
+use crate::tokens::InForce;
 
 /// A value that follows from another one, kept up to date for as long as that changes.
 pub(crate) fn derived<S, T>(
@@ -103,7 +104,7 @@ pub(crate) async fn sql_targets(
 
 /// Clock to TLS: certificates are issued anew every day, long before they end.
 pub(crate) async fn certificates(
-    config: Arc<Config>,
+    in_force: watch::Receiver<InForce>,
     server: Server,
     ca: Arc<Ca>,
     identity: PeerIdentity,
@@ -115,6 +116,7 @@ pub(crate) async fn certificates(
         if let Err(error) = identity.renew(&ca, &server.name, server.address, now) {
             tracing::warn!(%error, "this server's certificate was not renewed; next try tomorrow");
         }
+        let config = in_force.borrow().config.clone();
         match lower::tls::site_certificates(&config, &ca, now) {
             Ok(certificates) => sites.replace(&certificates),
             Err(error) => {

@@ -59,3 +59,5 @@ pub(crate) const CONFIG_VERSIONS_MAX: u64 = 20;
 /// How long a reload waits for the other servers, and how often it asks them.
 pub(crate) const CONFIG_OTHERS_WAIT: Duration = Duration::from_secs(5);
 pub(crate) const CONFIG_OTHERS_POLL: Duration = Duration::from_millis(100);
+/// From the cluster port to the PostgreSQL of the same server.
+pub(crate) const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -58,7 +58,6 @@ pub(crate) struct Reloader {
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub config: Arc<Config>,
-    pub text: Arc<str>,
     /// Against what was applied last.
     pub changes: Changes,
     pub warnings: Diagnostics,
@@ -120,7 +119,6 @@ impl Reloader {
         Ok(Checked {
             changes: diff(&self.latest(), &config),
             config,
-            text: text.into(),
             warnings: loaded.warnings,
         })
     }

@@ -202,7 +202,10 @@ impl Services {
     fn start_admin_socket(&mut self, store: &ClusterStore) -> Result<(), NodeError> {
         let router = control::router(self.board.clone(), store.store.clone())
             .merge(tokens::router(self.tokens(store)))
-            .merge(reload::admin::router(self.config_sync.clone(), self.board.clone()));
+            .merge(reload::admin::router(
+                self.config_sync.clone(),
+                self.board.clone(),
+            ));
         self.admin_socket = Some(AdminSocket::start(&self.state, router)?);
         Ok(())
     }
@@ -329,6 +332,7 @@ impl Services {
         });
         let services = PeerServices {
             web: self.web.clone(),
+            postgres: lower::sql::own_postgres(&self.config, &self.server),
             api,
             door: Some(Door::new(self.tokens(store)).router()),
             known,
@@ -385,7 +389,7 @@ impl Services {
             return Ok(());
         };
         let targets = Arc::new(ArcSwap::from_pointee(Targets::default()));
-        let options = lower::sql::options(&self.config, &self.server);
+        let options = lower::sql::options(&self.config, &self.server, &self.identity)?;
         let (drain, drained) = drain_pair();
         let service = SqlProxy::new(options, targets.clone())
             .serve(&self.workers, drained)
@@ -400,7 +404,7 @@ impl Services {
 
     fn keep_certificates_fresh(&mut self) {
         self.feeds.spawn(feed::certificates(
-            self.config.clone(),
+            self.in_force.subscribe(),
             self.server.clone(),
             self.secrets.ca.clone(),
             self.identity.clone(),

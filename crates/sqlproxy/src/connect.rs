@@ -13,11 +13,12 @@ use tokio::time::{Instant, timeout};
 
 use crate::limits::{
     FAILURES_TOLD_MAX, FIRST_ERROR_BYTES_MAX, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES,
-    RETRY_INTERVAL, UPSTREAM_USER_TIMEOUT,
+    RETRY_INTERVAL,
 };
 use crate::options::Options;
 use crate::startup::sqlstate;
 use crate::stats::{Counters, TargetCounters};
+use crate::stream::Stream;
 use crate::targets::{Kind, Target, Targets};
 
 /// SQLSTATE `cannot_connect_now`: starting up, shutting down, recovering.
@@ -25,7 +26,7 @@ const NOT_READY: &[u8] = b"57P03";
 
 /// A server that took the session.
 pub(crate) struct Upstream {
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// What it has said so far; the client has not seen it.
     pub first: Vec<u8>,
     pub counters: Arc<TargetCounters>,
@@ -77,22 +78,22 @@ async fn try_one(
     startup: &[u8],
     options: &Options,
     deadline: Instant,
-) -> Result<(TcpStream, Vec<u8>), String> {
+) -> Result<(Stream, Vec<u8>), String> {
     let left = deadline.saturating_duration_since(Instant::now());
     let patience = |wanted: Duration| wanted.min(left.max(RETRY_INTERVAL));
 
     let connecting = timeout(
         patience(options.connect_timeout),
-        TcpStream::connect(target.address),
+        Stream::connect(target, options.tunnel.as_ref()),
     );
     let mut stream = connecting
         .await
         .map_err(|_| "no connection in time".to_owned())?
         .map_err(|error| error.to_string())?;
-    tune(&stream, UPSTREAM_USER_TIMEOUT).map_err(|error| error.to_string())?;
 
     let asking = timeout(patience(options.answer_timeout), async {
         stream.write_all(startup).await?;
+        stream.flush().await?;
         read_first(&mut stream).await
     });
     let first = asking
@@ -106,7 +107,7 @@ async fn try_one(
 }
 
 /// The first byte; when it announces an error, that whole message (unless it is very long).
-async fn read_first(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+async fn read_first(stream: &mut Stream) -> io::Result<Vec<u8>> {
     let mut first = vec![0; 1];
     stream.read_exact(&mut first).await?;
     if first != b"E" {
@@ -153,8 +154,9 @@ pub(crate) async fn cancel(request: &[u8], kind: Kind, targets: &Targets, option
         // Nothing is answered; the server closes the connection once it has acted. A failure
         // cannot be told to anybody either.
         let _ = timeout(options.connect_timeout, async {
-            let mut stream = TcpStream::connect(target.address).await?;
+            let mut stream = Stream::connect(target, options.tunnel.as_ref()).await?;
             stream.write_all(request).await?;
+            stream.flush().await?;
             stream.read(&mut [0]).await
         })
         .await;

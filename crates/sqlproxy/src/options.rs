@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::limits;
+use crate::stream::Tunnel;
 
 /// The two ports, and how patient to be.
 #[derive(Clone, Debug)]
@@ -12,7 +13,9 @@ pub struct Options {
     pub primary_listen: SocketAddr,
     /// Leads to a replica, or to the primary when there is none.
     pub replica_listen: SocketAddr,
-    /// For the TCP connection to one server.
+    /// To the PostgreSQL of other servers. `None`: in the clear, straight to their PostgreSQL.
+    pub tunnel: Option<Tunnel>,
+    /// For the connection to one server, the TLS handshake included.
     pub connect_timeout: Duration,
     /// For that server's first byte, once it has the client's startup packet.
     pub answer_timeout: Duration,
@@ -31,6 +34,7 @@ impl Options {
         Self {
             primary_listen,
             replica_listen,
+            tunnel: None,
             connect_timeout: limits::CONNECT_TIMEOUT,
             answer_timeout: limits::ANSWER_TIMEOUT,
             hold_timeout: limits::HOLD_TIMEOUT,

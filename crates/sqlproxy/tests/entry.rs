@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 use trilith_base::ServerName;
 use trilith_net::{DrainTrigger, Workers, drain_pair};
-use trilith_sqlproxy::{Options, Serving, SqlProxy, Target, TargetStats, Targets};
+use trilith_sqlproxy::{Options, Serving, SqlProxy, Target, TargetStats, Targets, Tunnel};
+use trilith_tls::{ALPN_SQL, Ca, PeerIdentity};
 
 /// `user=app`, protocol 3.0.
 const STARTUP: &[u8] = b"\x00\x00\x00\x12\x00\x03\x00\x00user\0app\0\0";
@@ -458,4 +459,90 @@ async fn until(condition: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(20), waiting)
         .await
         .expect("it did not come about");
+}
+
+/// The cluster port of a server: takes TLS connections of peers and leads them to a stub.
+async fn cluster_port(identity: &PeerIdentity, stub: SocketAddr) -> (u16, JoinHandle<()>) {
+    let listener = TcpListener::bind(NOWHERE).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = tokio_rustls::TlsAcceptor::from(identity.server_config().unwrap());
+    let task = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                assert_eq!(stream.get_ref().1.alpn_protocol(), Some(ALPN_SQL));
+                let mut postgres = TcpStream::connect(stub).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut postgres).await;
+            });
+        }
+    });
+    (port, task)
+}
+
+#[tokio::test]
+async fn other_servers_are_reached_under_mutual_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = std::time::SystemTime::now();
+    let ca = Ca::create(folder.path(), "test", now).unwrap();
+    let identity = |name: &str| {
+        let name = ServerName::new(name).unwrap();
+        PeerIdentity::issue(&ca, &name, NOWHERE.ip(), now).unwrap()
+    };
+    let (far, near) = (Stub::start("far").await, Stub::start("mee").await);
+    let (port, task) = cluster_port(&identity("far"), far.address).await;
+    let tunnel = Tunnel {
+        tls: identity("mee").client_config(ALPN_SQL).unwrap(),
+        port,
+    };
+    let mut primary = far.target("far", false);
+    // Only the cluster port leads there.
+    primary.address.set_port(1);
+    let targets = Targets {
+        primary: Some(primary.clone()),
+        replicas: vec![near.target("mee", true)],
+    };
+    let entry = Entry::start(targets, |options| {
+        fast(options);
+        options.tunnel = Some(tunnel);
+    });
+    assert_eq!(who(entry.serving.replica_address()).await, "mee");
+    let (mut client, name) = session(entry.serving.primary_address()).await;
+    assert_eq!(name, "far");
+    // More than any buffer on the way, echoed.
+    let sent: Vec<u8> = (0..3_000_000_u32).map(|i| i.to_le_bytes()[0]).collect();
+    let (mut read, mut write) = client.split();
+    let send = async {
+        write.write_all(&sent).await.unwrap();
+        write.shutdown().await.unwrap();
+    };
+    let mut received = Vec::new();
+    let receive = read.read_to_end(&mut received);
+    tokio::join!(send, async { receive.await.unwrap() });
+    assert_eq!(received.len(), sent.len() + 3);
+    assert!(received.starts_with(&sent) && received.ends_with(b"bye"));
+    drop(client);
+
+    // Somebody else with a certificate of the same CA is not that server.
+    primary.name = ServerName::new("who").unwrap();
+    entry.targets.store(Arc::new(Targets {
+        primary: Some(primary),
+        replicas: Vec::new(),
+    }));
+    let mut client = TcpStream::connect(entry.serving.primary_address())
+        .await
+        .unwrap();
+    client.write_all(STARTUP).await.unwrap();
+    let mut told = Vec::new();
+    client.read_to_end(&mut told).await.unwrap();
+    let told = String::from_utf8_lossy(&told);
+    assert!(
+        told.contains("57P03") && told.contains("not valid for name"),
+        "{told}"
+    );
+    entry.stop().await;
+    task.abort();
 }

@@ -25,6 +25,8 @@ use crate::sessions::Sessions;
 pub const ALPN_HTTP: &[u8] = b"trilith-http";
 /// ALPN of the peer API: HTTP/1.1 with JSON.
 pub const ALPN_PEER: &[u8] = b"trilith-peer";
+/// ALPN of the way to a server's PostgreSQL: its protocol (version 3), from the first byte.
+pub const ALPN_SQL: &[u8] = b"trilith-sql";
 /// ALPN of a server that has no certificate yet, and comes with a token.
 pub const ALPN_JOIN: &[u8] = b"trilith-join";
 
@@ -67,7 +69,7 @@ impl PeerIdentity {
         Ok(())
     }
 
-    /// For the listener on the cluster port: TLS 1.3, both ALPN protocols, clients must show a
+    /// For the listener on the cluster port: TLS 1.3, all ALPN protocols of servers, clients must show a
     /// certificate that the cluster CA issued to a server.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let verifier =
@@ -78,7 +80,7 @@ impl PeerIdentity {
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(self.clone()));
-        config.alpn_protocols = vec![ALPN_HTTP.to_vec(), ALPN_PEER.to_vec()];
+        config.alpn_protocols = vec![ALPN_HTTP.to_vec(), ALPN_PEER.to_vec(), ALPN_SQL.to_vec()];
         config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
@@ -99,7 +101,7 @@ impl PeerIdentity {
         Ok(Arc::new(config))
     }
 
-    /// For connections to peers; `alpn` is [`ALPN_HTTP`] or [`ALPN_PEER`]. Use [`peer_name`] as the
+    /// For connections to peers; `alpn` is [`ALPN_HTTP`], [`ALPN_PEER`] or [`ALPN_SQL`]. Use [`peer_name`] as the
     /// name to verify.
     pub fn client_config(&self, alpn: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
         let mut config = ClientConfig::builder_with_provider(provider())

@@ -3,16 +3,36 @@
 use std::net::SocketAddr;
 
 use trilith_base::ServerName;
-use trilith_config::{Config, Server};
+use trilith_config::{Config, Role, Server};
 use trilith_postgres::{ClusterView, ServerView};
-use trilith_sqlproxy::{Options, Target, Targets};
+use trilith_sqlproxy::{Options, Target, Targets, Tunnel};
+use trilith_tls::{ALPN_SQL, PeerIdentity};
 
-pub(crate) fn options(config: &Config, server: &Server) -> Options {
+use crate::error::NodeError;
+
+pub(crate) fn options(
+    config: &Config,
+    server: &Server,
+    identity: &PeerIdentity,
+) -> Result<Options, NodeError> {
     let host = server.loopback();
-    Options::new(
+    let mut options = Options::new(
         SocketAddr::new(host, config.ports.sql),
         SocketAddr::new(host, config.ports.sql_replica),
-    )
+    );
+    options.tunnel = Some(Tunnel {
+        tls: identity.client_config(ALPN_SQL)?,
+        port: config.ports.cluster,
+    });
+    Ok(options)
+}
+
+/// The PostgreSQL of this server, to which other servers' sql entries are led.
+pub(crate) fn own_postgres(config: &Config, server: &Server) -> Option<SocketAddr> {
+    config.database.as_ref()?;
+    server
+        .has(Role::Db)
+        .then(|| SocketAddr::new(server.address, config.ports.postgres))
 }
 
 /// Whom sessions go to, by what the observer sees. A replica that receives no WAL although there is

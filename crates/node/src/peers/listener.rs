@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
+use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -33,14 +34,15 @@ use trilith_net::{
     listen_each,
 };
 use trilith_telemetry::Telemetry;
-use trilith_tls::{ALPN_HTTP, ALPN_JOIN, ALPN_PEER, PeerIdentity, peer_of};
+use trilith_tls::{ALPN_HTTP, ALPN_JOIN, ALPN_PEER, ALPN_SQL, PeerIdentity, peer_of};
 use trilith_web::{InternalHandler, Web, WebWorker};
 
 use super::event::PeerRefused;
 use crate::error::NodeError;
 use crate::limits::{
     HANDSHAKE_TIMEOUT, LISTEN_BACKLOG, PEER_BODY_IDLE_TIMEOUT, PEER_CONNECTIONS_MAX,
-    PEER_FIELDS_MAX, PEER_HEAD_BYTES_MAX, PEER_TARGET_BYTES_MAX, REAP_INTERVAL,
+    PEER_FIELDS_MAX, PEER_HEAD_BYTES_MAX, PEER_TARGET_BYTES_MAX, POSTGRES_CONNECT_TIMEOUT,
+    REAP_INTERVAL,
 };
 
 /// The servers of the config that is in force. A connection of any other is refused, and ends when
@@ -52,6 +54,8 @@ pub(crate) type Known = watch::Receiver<Arc<BTreeSet<ServerName>>>;
 pub(crate) struct PeerServices {
     /// For requests of other edges; without it there are none.
     pub web: Option<Arc<Web>>,
+    /// Where the sessions of other servers' sql entries are led; without it there are none.
+    pub postgres: Option<SocketAddr>,
     /// The peer API. Its requests carry [`PeerName`] in their extensions.
     pub api: Router,
     /// For servers that come with a token; its requests carry [`Caller`]. `None`: nobody may.
@@ -250,7 +254,11 @@ impl Serving {
         let Some((stream, peer)) = self.handshake(hello, remote, deadline).await else {
             return;
         };
-        let is_http = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP);
+        let protocol = stream.get_ref().1.alpn_protocol();
+        if protocol == Some(ALPN_SQL) {
+            return self.serve_sql(stream, &peer).await;
+        }
+        let is_http = protocol == Some(ALPN_HTTP);
         let (Some(handler), true) = (&edge.handler, is_http) else {
             return;
         };
@@ -270,6 +278,27 @@ impl Serving {
         }
         // Only now.
         let _ = &edge.open;
+    }
+
+    /// A session of another server's sql entry.
+    async fn serve_sql(&self, mut stream: TlsStream<TcpStream>, peer: &ServerName) {
+        let Some(address) = self.services.postgres else {
+            return;
+        };
+        let connecting = timeout(POSTGRES_CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+        let Ok(Ok(mut postgres)) = connecting else {
+            // Closing says so: the sql entry tries again, or another server.
+            return;
+        };
+        // Sessions wait for each message.
+        let _ = postgres.set_nodelay(true);
+        tokio::select! {
+            // An error means that one side broke the connection; the other sees it close.
+            _ = copy_bidirectional(&mut stream, &mut postgres) => {}
+            () = self.forgotten(peer) => {}
+            // Sessions may last for days: they end with this server's part in the cluster.
+            () = self.stopped.wait() => {}
+        }
     }
 
     /// Questions of another server.

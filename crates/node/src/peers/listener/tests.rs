@@ -67,6 +67,7 @@ impl Port {
         );
         let who = |Extension(PeerName(peer)): Extension<PeerName>| async move { peer.to_string() };
         let services = PeerServices {
+            postgres: None,
             web: None,
             api: Router::new().route("/who", get(who)),
             door: Some(Door::new(tokens.clone()).router()),
