@@ -24,11 +24,7 @@ const SOCKET: &str = "run/admin.sock";
 /// A server of the cluster that runs on this machine.
 #[derive(Clone, Debug)]
 pub struct Local {
-    /// Its name.
-    pub server: String,
     pub socket: PathBuf,
-    /// The config file that led here, as it was named.
-    pub path: PathBuf,
     pub config: Config,
 }
 
@@ -79,12 +75,7 @@ pub fn local_of(path: PathBuf, config: Config) -> Outcome<Local> {
         let socket = config.state_dir(&server.name).join(SOCKET);
         match UnixStream::connect(&socket) {
             Ok(_) => {
-                return Ok(Local {
-                    server: server.name.to_string(),
-                    socket,
-                    path,
-                    config,
-                });
+                return Ok(Local { socket, config });
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 refused = Some(socket);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use openraft::ServerState;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use trilith_base::{BootTime, ServerName};
 use trilith_consensus::{Membership, View};
 use trilith_telemetry::Telemetry;
@@ -49,6 +49,8 @@ pub(crate) struct Inner<E: Environment> {
     pub look: Notify,
     pub stop: watch::Sender<bool>,
     pub failed: AtomicBool,
+    /// Requests for the leader, from here and from the others, that are under way.
+    pub requests: Semaphore,
     pub complaints: Seldom<(ServerName, &'static str)>,
 }
 
