@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -125,6 +125,11 @@ impl OneServer {
 
     pub fn block(&self) -> &Block {
         &self.block
+    }
+
+    /// Its config file.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join(CONFIG)
     }
 
     pub fn pid(&self) -> u32 {
