@@ -33,7 +33,7 @@ pub const APPEND_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of one message: a snapshot is the largest.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Requests of clients that this server has in its hands at one time.
+/// Requests for the leader, this server's own and those of others, that it has in its hands at one time.
 pub const REQUESTS_MAX: usize = 1_024;
 /// Damaged files kept beside the store.
 pub const DAMAGED_FILES_KEPT: usize = 3;

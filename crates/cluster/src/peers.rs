@@ -39,6 +39,14 @@ impl<E: Environment> Inner<E> {
             // It means a life of this store that is over. That is no fault of the sender's.
             return Reply::failed(FailureKind::Forbidden, "that store is no more");
         }
+        let for_a_leader = matches!(
+            request.ask,
+            Ask::Renew(_) | Ask::Commit(_) | Ask::ReadIndex(_)
+        );
+        let one_of_many = for_a_leader.then(|| self.requests.try_acquire());
+        if matches!(one_of_many, Some(Err(_))) {
+            return Reply::failed(FailureKind::Retry, "too many requests at once");
+        }
         match request.ask {
             Ask::Hello(_) => Reply::Hello(self.hello()),
             Ask::Append(append) => self.append(append).await,

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use trilith_base::ServerName;
 
 use crate::disk::{Applied, Disk, LogStore, StateMachine};
@@ -15,6 +15,7 @@ use crate::event;
 use crate::health::{ClusterHealth, Stage};
 use crate::inner::Inner;
 use crate::leases::{self, Rounds};
+use crate::limits::REQUESTS_MAX;
 use crate::machine::Machine;
 use crate::members;
 use crate::msg;
@@ -111,6 +112,7 @@ impl<E: Environment> Cluster<E> {
             look: Notify::new(),
             stop: watch::Sender::new(false),
             failed: AtomicBool::new(false),
+            requests: Semaphore::new(REQUESTS_MAX),
             complaints: Default::default(),
         });
         spawn(&inner, status::publish(inner.clone()));

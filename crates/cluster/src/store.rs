@@ -109,6 +109,12 @@ impl<E: Environment> Inner<E> {
         ask: &Ask,
         expected: impl Fn(Reply) -> Option<T>,
     ) -> Result<T, StoreError> {
+        let _one_of_many = self
+            .requests
+            .try_acquire()
+            .map_err(|_| StoreError::NoLeader {
+                reason: "too many requests at once".to_owned(),
+            })?;
         let end = E::boot_time() + limit;
         let mut hint = None;
         loop {

@@ -451,3 +451,31 @@ fn the_highest_vote_only_rises() {
     begun.raise(&vote(4));
     assert!(begun.is(5, 7) && !begun.is(4, 7) && !begun.is(5, 6));
 }
+
+/// Records as the first release wrote them: this one must read them, and so must the next.
+#[test]
+fn records_of_the_first_release_are_read() {
+    let vote = Vote {
+        term: 3,
+        node: 7,
+        committed: true,
+    };
+    let record = seal("meta", "vote", 5, &vote).unwrap();
+    let text = r#"{"term":3,"node":7,"committed":true}"#;
+    assert_eq!(&record[16..], text.as_bytes());
+    assert_eq!(record[..8], [168, 153, 74, 8, 91, 14, 148, 185], "the checksum");
+    assert_eq!(record[8..16], 5u64.to_le_bytes());
+    let (generation, read): (_, Vote) = unseal("meta", "vote", &record).unwrap();
+    assert_eq!((generation, read), (5, vote));
+    assert!(
+        unseal::<Vote>("meta", "other", &record).is_err(),
+        "under another key"
+    );
+    let mut old = record.clone();
+    old[8] = 4;
+    assert!(
+        unseal::<Vote>("meta", "vote", &old).is_err(),
+        "of another generation"
+    );
+    assert!(unseal::<Vote>("meta", "vote", &record[..10]).is_err());
+}
