@@ -1,4 +1,5 @@
 //! A new server joins, over real sockets and real TLS, against a store in memory.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

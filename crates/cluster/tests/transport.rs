@@ -1,4 +1,5 @@
 //! Calls between servers over real sockets and real TLS.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -4,6 +4,7 @@
 //!
 //! A file that is missing is written: so a new kind of message gets its own. Existing ones are never
 //! changed; a form that changes incompatibly gets a folder `wire-v2`, and both are read for a release.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
