@@ -86,7 +86,11 @@ impl Wake for TaskWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.over.load(Ordering::Relaxed) {
-            let mut ids = self.ready.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ids = self
+                .ready
+                .ids
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             ids.insert(self.id);
         }
     }
@@ -230,7 +234,11 @@ impl Executor {
     ///
     /// # Errors
     /// When tasks go on for ever without time passing, or one of them panicked.
-    pub fn run_until(&self, end: Nanos, mut step: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+    pub fn run_until(
+        &self,
+        end: Nanos,
+        mut step: impl FnMut() -> Result<(), String>,
+    ) -> Result<(), String> {
         let mut at_this_instant = 0_u64;
         loop {
             while let Some(id) = self.next_ready() {
@@ -254,12 +262,20 @@ impl Executor {
 
     fn next_ready(&self) -> Option<usize> {
         loop {
-            let mut ids = self.ready.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ids = self
+                .ready
+                .ids
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let count = ids.len();
             if count == 0 {
                 return None;
             }
-            let index = if count == 1 { 0 } else { self.draw(count as u64) as usize };
+            let index = if count == 1 {
+                0
+            } else {
+                self.draw(count as u64) as usize
+            };
             let id = ids.iter().nth(index).copied()?;
             ids.remove(&id);
             drop(ids);
@@ -353,7 +369,11 @@ impl Executor {
         let lived = &mut servers[server];
         lived.paused = paused;
         if !paused {
-            let mut ids = self.ready.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ids = self
+                .ready
+                .ids
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             ids.append(&mut lived.parked);
         }
     }

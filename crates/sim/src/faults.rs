@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 use crate::disk::Speed;
 use crate::environment::{Sleep, spawn_for};
 use crate::executor::{WORLD, executor};
+use crate::limits::FOUNDED_WITHIN;
 use crate::network::Link;
 use crate::world::{World, name_of};
 
@@ -31,12 +32,18 @@ pub enum Fault {
     Split(Vec<usize>),
     /// Each server hears its two neighbours only.
     Ring,
+    /// These two do not hear each other; everybody else hears both.
+    Apart(usize, usize),
     /// Nothing gets from the first to the second.
     OneWay(usize, usize),
     /// Nobody hears this server; it hears everybody.
     Mute(usize),
-    Loss { per_mille: u32 },
-    Slow { longest: Duration },
+    Loss {
+        per_mille: u32,
+    },
+    Slow {
+        longest: Duration,
+    },
     SlowDisk(usize, Duration),
     SlowDisks(Duration),
     /// The disk is replaced by an empty one; the server is down meanwhile.
@@ -47,7 +54,10 @@ pub enum Fault {
     Unhealthy(usize),
     Drain(usize),
     /// An operator moves the address.
-    Move { address: usize, to: usize },
+    Move {
+        address: usize,
+        to: usize,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,11 +67,11 @@ pub struct Event {
     pub fault: Fault,
 }
 
-/// Faults of `servers` servers between 5 s and `until`.
+/// Faults of `servers` servers, from when they are sure to be a cluster until `until`.
 pub fn plan(seed: u64, servers: usize, addresses: usize, until: Duration) -> Vec<Event> {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x6661_756c_7473);
     let mut events = Vec::new();
-    let mut at = Duration::from_secs(5);
+    let mut at = FOUNDED_WITHIN + Duration::from_millis(100);
     // A cluster survives the loss of a minority of its disks, one after the other has been replaced.
     let mut disks_left = (servers - 1) / 2;
     let longest_gap = rng.random_range(500..6_000_u64);
@@ -89,12 +99,17 @@ fn draw(rng: &mut SmallRng, servers: usize, addresses: usize, disks_left: &mut u
         26..36 => Fault::Pause(one),
         36..40 => Fault::Suspend(one),
         40..43 => Fault::ClockStep(one),
-        43..53 => {
+        43..50 => {
             let minority = rng.random_range(1..=servers / 2);
-            Fault::Split((0..minority).map(|offset| (one + offset) % servers).collect())
+            Fault::Split(
+                (0..minority)
+                    .map(|offset| (one + offset) % servers)
+                    .collect(),
+            )
         }
-        53..57 => Fault::Ring,
-        57..63 => Fault::OneWay(one, two),
+        50..55 => Fault::Apart(one, two),
+        55..58 => Fault::Ring,
+        58..63 => Fault::OneWay(one, two),
         63..67 => Fault::Mute(one),
         67..72 => Fault::Loss {
             per_mille: rng.random_range(5..200),
@@ -195,6 +210,10 @@ async fn strike(world: &Arc<World>, event: &Event) {
             };
             cut_while(world, event.lasts, apart).await;
         }
+        Fault::Apart(one, two) => {
+            let between = |from, to| (from, to) == (*one, *two) || (to, from) == (*one, *two);
+            cut_while(world, event.lasts, between).await;
+        }
         Fault::OneWay(one, two) => {
             cut_while(world, event.lasts, |from, to| from == *one && to == *two).await;
         }
@@ -202,14 +221,20 @@ async fn strike(world: &Arc<World>, event: &Event) {
             cut_while(world, event.lasts, |from, _| from == *server).await;
         }
         Fault::Loss { per_mille } => {
-            world.network.change(|_, _, link| link.loss_per_mille = *per_mille);
+            world
+                .network
+                .change(|_, _, link| link.loss_per_mille = *per_mille);
             rest().await;
-            world.network.change(|_, _, link| link.loss_per_mille = Link::GOOD.loss_per_mille);
+            world
+                .network
+                .change(|_, _, link| link.loss_per_mille = Link::GOOD.loss_per_mille);
         }
         Fault::Slow { longest } => {
             world.network.change(|_, _, link| link.longest = *longest);
             rest().await;
-            world.network.change(|_, _, link| link.longest = Link::GOOD.longest);
+            world
+                .network
+                .change(|_, _, link| link.longest = Link::GOOD.longest);
         }
         Fault::SlowDisk(server, longest) => {
             slow_while(world, event.lasts, *longest, &[*server]).await;
@@ -296,6 +321,7 @@ impl fmt::Display for Fault {
                 write!(f, "split {} off", side.join(", "))
             }
             Self::Ring => f.write_str("ring"),
+            Self::Apart(one, two) => write!(f, "cut {} and {} apart", name(one), name(two)),
             Self::OneWay(from, to) => write!(f, "cut {} to {}", name(from), name(to)),
             Self::Mute(server) => write!(f, "mute {}", name(server)),
             Self::Loss { per_mille } => write!(f, "lose {per_mille} of 1000 messages"),

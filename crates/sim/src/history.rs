@@ -36,9 +36,14 @@ pub enum End<C> {
 pub enum RegisterCall {
     Read(Option<u64>),
     Write(u64),
-    Swap { from: Option<u64>, to: u64 },
+    Swap {
+        from: Option<u64>,
+        to: u64,
+    },
     /// Refused: the value was another one.
-    NoSwap { from: Option<u64> },
+    NoSwap {
+        from: Option<u64>,
+    },
 }
 
 /// On a lease, with its epoch.
@@ -85,7 +90,11 @@ impl History {
     /// Calls that were answered, and those that never were.
     pub fn counts(&self) -> (usize, usize) {
         let all = self.registers.len() + self.leases.len();
-        let open = self.registers.iter().filter(|r| r.returned.is_none()).count();
+        let open = self
+            .registers
+            .iter()
+            .filter(|r| r.returned.is_none())
+            .count();
         let open_leases = self.leases.iter().filter(|r| r.returned.is_none()).count();
         (all - open - open_leases, open + open_leases)
     }
@@ -202,7 +211,8 @@ impl Model for Leased {
         let is = |epoch, held| Some(LeaseState { epoch, held });
         match *call {
             // Whoever held it before: it ran out in between.
-            LeaseCall::Granted(new) => (new > epoch).then_some(())
+            LeaseCall::Granted(new) => (new > epoch)
+                .then_some(())
                 .and_then(|()| is(new, Held::UnderEpoch)),
             LeaseCall::PerhapsGranted => is(epoch, Held::UnderUnknown),
             LeaseCall::Taken => (held != Held::No).then_some(*state),

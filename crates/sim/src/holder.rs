@@ -25,7 +25,7 @@ use crate::world::{World, lock, name_of, server_name};
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// The guard leaves the process this much of its stop budget.
 const GUARD_AFTER: Duration = Duration::from_millis(30);
-/// What [`Plant::NoBudget`] adds to each deadline.
+/// What [`Plant::NoBudget`] adds to each deadline, and how slow a reply [`Plant::LeaseFromReply`] has.
 const PLANTED_EXCESS: Duration = Duration::from_millis(300);
 
 /// One address on one server, for one life.
@@ -95,7 +95,9 @@ impl Holder {
         let mut before = fsm.state();
         loop {
             let now = boot_time();
-            let wait = fsm.next_wakeup().map_or(LOOK_EVERY, |at| at.since(now).min(LOOK_EVERY));
+            let wait = fsm
+                .next_wakeup()
+                .map_or(LOOK_EVERY, |at| at.since(now).min(LOOK_EVERY));
             let next = Box::pin(inputs.recv());
             let input = match select(next, Sleep::new(wait)).await {
                 Either::Left((Some(input), _)) => input,
@@ -106,7 +108,8 @@ impl Holder {
             let state = fsm.state();
             if state != before {
                 let (server, ip) = (name_of(self.server), self.ip);
-                self.world.note(format_args!("{server} {ip} {before} -> {state}"));
+                self.world
+                    .note(format_args!("{server} {ip} {before} -> {state}"));
                 before = state;
             }
             lock(&self.world.kernel).set_orphan(self.server, self.ip, state == State::Orphan);
@@ -130,7 +133,11 @@ impl Holder {
                 });
             }
             Effect::Probe { marked } => self.answer(async move { this.probe(marked).await }),
-            Effect::Take { until, seconds, epoch } => {
+            Effect::Take {
+                until,
+                seconds,
+                epoch,
+            } => {
                 self.answer(async move { this.take(until, seconds, epoch.is_none()).await });
             }
             Effect::Refresh { until, seconds } => {
@@ -201,6 +208,7 @@ impl Holder {
             ));
         }
         if self.world.shape.plant == Some(Plant::LeaseFromReply) {
+            Sleep::new(PLANTED_EXCESS).await;
             asked_at = self.asks_at();
         }
         Input::RenewDone {
@@ -322,7 +330,8 @@ impl Holder {
         if self.world.shape.kernel_ends || self.world.shape.plant == Some(Plant::ImmortalAddress) {
             return;
         }
-        let Some(at) = lock(&self.world.watcher).set_deadline(self.server, self.ip, deadline) else {
+        let Some(at) = lock(&self.world.watcher).set_deadline(self.server, self.ip, deadline)
+        else {
             return;
         };
         let (world, server, ip) = (self.world.clone(), self.server, self.ip);

@@ -53,7 +53,10 @@ impl Kernel {
 
     /// Sets the lifetime anew; whether the address was there.
     pub fn refresh(&mut self, server: usize, ip: IpAddr, expires: Nanos) -> bool {
-        let address = self.servers[server].addresses.iter_mut().find(|a| a.ip == ip);
+        let address = self.servers[server]
+            .addresses
+            .iter_mut()
+            .find(|a| a.ip == ip);
         address.is_some_and(|address| {
             address.expires = Some(expires);
             true
@@ -69,7 +72,9 @@ impl Kernel {
     }
 
     pub fn remove(&mut self, server: usize, ip: IpAddr) {
-        self.servers[server].addresses.retain(|address| address.ip != ip);
+        self.servers[server]
+            .addresses
+            .retain(|address| address.ip != ip);
     }
 
     /// Whether the server has it now.
@@ -94,7 +99,9 @@ impl Kernel {
     /// Those of `among` that have it now and answer.
     pub fn holders(&self, ip: IpAddr, now: Nanos) -> Vec<usize> {
         (0..self.servers.len())
-            .filter(|server| self.servers[*server].suspended.is_none() && self.has(*server, ip, now))
+            .filter(|server| {
+                self.servers[*server].suspended.is_none() && self.has(*server, ip, now)
+            })
             .collect()
     }
 
@@ -126,7 +133,9 @@ impl Kernel {
     pub fn process_ended(&mut self, server: usize, kernel_ends: bool, immortal: bool) {
         let addresses = &mut self.servers[server].addresses;
         if immortal {
-            addresses.iter_mut().for_each(|address| address.immortal = true);
+            addresses
+                .iter_mut()
+                .for_each(|address| address.immortal = true);
         } else if !kernel_ends {
             addresses.clear();
         }

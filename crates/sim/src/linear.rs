@@ -33,7 +33,9 @@ pub struct Operation<C> {
 pub enum Verdict {
     Linearizable,
     /// The longest order that could be found, as indexes.
-    Broken { longest: Vec<usize> },
+    Broken {
+        longest: Vec<usize>,
+    },
     /// There were too many ways.
     GaveUp,
 }
@@ -106,7 +108,8 @@ impl<M: Model> Search<'_, M> {
                 return self.put(index, from, state.clone());
             }
         }
-        let open = (0..self.operations.len()).take_while(|i| self.operations[*i].invoked <= earliest);
+        let open =
+            (0..self.operations.len()).take_while(|i| self.operations[*i].invoked <= earliest);
         let open: Vec<usize> = open
             .filter(|i| self.operations[*i].returned.is_none() && !self.is_done(*i))
             .collect();

@@ -33,7 +33,8 @@ pub fn run(world: &Arc<World>, until: u64) {
         spawn_for(WORLD, async move {
             let mut count = 0;
             while executor().now() < until {
-                let think = world.draw_between(Duration::from_millis(10), Duration::from_millis(500));
+                let think =
+                    world.draw_between(Duration::from_millis(10), Duration::from_millis(500));
                 Sleep::new(think).await;
                 count += 1;
                 one_call(&world, (client as u64 + 1) * 1_000_000 + count).await;
@@ -104,12 +105,17 @@ impl Client {
             );
         }
         let revision = result.as_ref().map(|view| view.revision.0);
-        self.world.note(format_args!("client at {} read: {revision:?}", name_of(self.server)));
+        self.world.note(format_args!(
+            "client at {} read: {revision:?}",
+            name_of(self.server)
+        ));
         let view = result.ok()?;
         if view.revision.0 < told {
             drop(history);
             let now = view.revision;
-            self.world.violate(format!("a read at revision {now} although {told} had been told"));
+            self.world.violate(format!(
+                "a read at revision {now} although {told} had been told"
+            ));
             return Some(view);
         }
         history.tell(view.revision.0);
@@ -183,7 +189,8 @@ impl Client {
             result = self.cluster.commit(txn).await;
         }
         let name = name_of(self.server);
-        self.world.note(format_args!("client at {name} wrote {calls:?}: {result:?}"));
+        self.world
+            .note(format_args!("client at {name} wrote {calls:?}: {result:?}"));
         let mut history = lock(&self.world.history);
         for (number, (_, done, refused)) in numbers.into_iter().zip(&calls) {
             let end = match (&result, refused) {
@@ -200,7 +207,9 @@ impl Client {
         };
         if revision.0 <= told {
             drop(history);
-            self.world.violate(format!("a write at {revision} although {told} had been told"));
+            self.world.violate(format!(
+                "a write at {revision} although {told} had been told"
+            ));
             return;
         }
         history.tell(revision.0);

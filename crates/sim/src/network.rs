@@ -126,7 +126,10 @@ impl Network {
 
     fn find(&self, peer: &Peer) -> Option<usize> {
         let state = self.lock();
-        let found = state.ends.iter().position(|end| end.address == peer.address);
+        let found = state
+            .ends
+            .iter()
+            .position(|end| end.address == peer.address);
         found.filter(|index| state.ends[*index].name == peer.name)
     }
 
@@ -192,7 +195,10 @@ impl Network {
         }
         let (name, cluster) = {
             let state = self.lock();
-            (state.ends[from].name.clone(), state.ends[to].cluster.clone())
+            (
+                state.ends[from].name.clone(),
+                state.ends[to].cluster.clone(),
+            )
         };
         let Some(cluster) = cluster else {
             // Nobody listens: the operating system says so at once, if it can.
@@ -268,7 +274,9 @@ impl Transport for Line {
             let (me, result) = (self.server, answer.as_ref().map(|reply| reply.len()));
             match result {
                 Ok(_) if matches!(kind, "append" | "confirm") => {}
-                result => network.trace.add(format_args!("call {me}->{there} {kind}: {result:?}")),
+                result => network
+                    .trace
+                    .add(format_args!("call {me}->{there} {kind}: {result:?}")),
             }
             let reply = answer?;
             serde_json::from_slice(&reply).map_err(|e| CallError::Lost(e.to_string()))

@@ -7,7 +7,8 @@ use std::str::FromStr;
 /// drives the real state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
-    /// The holder counts its lease from the reply to its renewal instead of from before it asked.
+    /// The holder counts its lease from the reply to its renewal, a slow one, instead of from before it
+    /// asked.
     LeaseFromReply,
     /// The holder leaves nothing for stopping and for clocks that differ, and more than that.
     NoBudget,

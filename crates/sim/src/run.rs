@@ -135,11 +135,7 @@ fn simulate(seed: u64, settings: Settings) -> Report {
 }
 
 /// The course of a run: found the cluster, break it, heal it, wait until everything works.
-async fn direct(
-    world: Arc<World>,
-    events: Vec<faults::Event>,
-    healed: Arc<Mutex<Option<Nanos>>>,
-) {
+async fn direct(world: Arc<World>, events: Vec<faults::Event>, healed: Arc<Mutex<Option<Nanos>>>) {
     for server in 0..world.shape.servers {
         let (world, after) = (world.clone(), Duration::from_millis(world.draw(400)));
         spawn_for(WORLD, async move {
@@ -150,7 +146,9 @@ async fn direct(
     faults::run(&world, events);
     Sleep::new(FOUNDED_WITHIN).await;
     if !world.views_agree() {
-        world.violate(format!("no cluster after {FOUNDED_WITHIN:?} without a fault"));
+        world.violate(format!(
+            "no cluster after {FOUNDED_WITHIN:?} without a fault"
+        ));
     }
     load::run(&world, nanos(FAULTS_FOR + HEALED_WITHIN));
     Sleep::new(FAULTS_FOR - FOUNDED_WITHIN).await;
@@ -236,7 +234,11 @@ fn what_is_not_healed(world: &World) -> String {
         text += &match membership {
             None => format!(" {} is down;", name_of(server)),
             Some(m) => {
-                let voters = m.members.iter().filter(|m| m.voter).map(|m| m.name.to_string());
+                let voters = m
+                    .members
+                    .iter()
+                    .filter(|m| m.voter)
+                    .map(|m| m.name.to_string());
                 format!(
                     " {}: leader {:?}, term {}, quorum {}, voters {:?} of {};",
                     name_of(server),
@@ -251,7 +253,10 @@ fn what_is_not_healed(world: &World) -> String {
     }
     for ip in &world.shape.addresses {
         let holders = lock(&world.kernel).holders(*ip, now);
-        text += &format!(" {ip} is on {:?};", holders.into_iter().map(name_of).collect::<Vec<_>>());
+        text += &format!(
+            " {ip} is on {:?};",
+            holders.into_iter().map(name_of).collect::<Vec<_>>()
+        );
     }
     text
 }

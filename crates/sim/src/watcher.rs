@@ -105,11 +105,15 @@ impl Watcher {
         let revision = view.revision;
         if revision < before.revision {
             let was = before.revision;
-            return Err(format!("{name} went back from revision {was} to {revision}"));
+            return Err(format!(
+                "{name} went back from revision {was} to {revision}"
+            ));
         }
         let digest = digest(view);
         if *self.states.entry(revision).or_insert(digest) != digest {
-            return Err(format!("the state at revision {revision} is another one on {name}"));
+            return Err(format!(
+                "the state at revision {revision} is another one on {name}"
+            ));
         }
         for (lease, now) in &view.leases {
             let key = (lease.clone(), now.epoch);
@@ -120,7 +124,9 @@ impl Watcher {
             });
             if *holder != now.holder {
                 let (epoch, other) = (now.epoch, &now.holder);
-                return Err(format!("{lease} has two holders in epoch {epoch}: {holder}, {other}"));
+                return Err(format!(
+                    "{lease} has two holders in epoch {epoch}: {holder}, {other}"
+                ));
             }
             if let Some(earlier) = before.lease(lease.as_str())
                 && earlier.epoch > now.epoch

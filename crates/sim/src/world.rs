@@ -330,7 +330,10 @@ impl World {
             key: wanted_key(self.shape.addresses[address]),
             value: name_of(to).as_bytes().into(),
         });
-        spawn_for(executor().owner(first), async move { cluster.commit(txn).await });
+        spawn_for(
+            executor().owner(first),
+            async move { cluster.commit(txn).await },
+        );
     }
 
     /// Called whenever an address may have come or gone.
@@ -374,4 +377,3 @@ fn address_of(server: usize) -> SocketAddr {
     let last = u8::try_from(server + 1).unwrap_or(u8::MAX);
     SocketAddr::new(Ipv4Addr::new(10, 0, 0, last).into(), 7400)
 }
-

@@ -43,10 +43,17 @@ fn equal_seeds_give_equal_traces() {
         };
         let (first, second) = (run(seed, settings), run(seed, settings));
         assert!(first.trace.lines().count() > 100, "seed {seed} did nothing");
-        let difference = first.trace.lines().zip(second.trace.lines()).find(|(a, b)| a != b);
+        let difference = first
+            .trace
+            .lines()
+            .zip(second.trace.lines())
+            .find(|(a, b)| a != b);
         assert_eq!(difference, None, "seed {seed}");
         assert_eq!(first.trace.len(), second.trace.len(), "seed {seed}");
-        assert_eq!((first.polls, first.messages), (second.polls, second.messages));
+        assert_eq!(
+            (first.polls, first.messages),
+            (second.polls, second.messages)
+        );
     }
 }
 

@@ -9,7 +9,9 @@ const TABLE: TableDefinition<'static, u64, u64> = TableDefinition::new("t");
 
 fn open(disk: &Arc<Disk>) -> Database {
     let handle = File(disk.clone()).open().expect("a disk opens");
-    Database::builder().create_with_backend(Sized(handle)).expect("the file is whole")
+    Database::builder()
+        .create_with_backend(Sized(handle))
+        .expect("the file is whole")
 }
 
 fn put(database: &Database, key: u64) -> Result<(), redb::Error> {
@@ -22,7 +24,9 @@ fn put(database: &Database, key: u64) -> Result<(), redb::Error> {
 fn count(database: &Database) -> u64 {
     let read = database.begin_read().expect("reads");
     match read.open_table(TABLE) {
-        Ok(table) => (0..).take_while(|key| table.get(key).ok().flatten().is_some()).count() as u64,
+        Ok(table) => (0..)
+            .take_while(|key| table.get(key).ok().flatten().is_some())
+            .count() as u64,
         Err(_) => 0,
     }
 }

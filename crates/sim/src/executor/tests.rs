@@ -3,10 +3,15 @@ use crate::environment::{Sleep, spawn_for};
 
 const MILLISECOND: Nanos = 1_000_000;
 
-fn recorder() -> (Arc<Mutex<Vec<String>>>, impl Fn(&str) + Clone + Send + 'static) {
+fn recorder() -> (
+    Arc<Mutex<Vec<String>>>,
+    impl Fn(&str) + Clone + Send + 'static,
+) {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let writer = lines.clone();
-    (lines, move |line: &str| writer.lock().unwrap().push(line.to_owned()))
+    (lines, move |line: &str| {
+        writer.lock().unwrap().push(line.to_owned())
+    })
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::history::{Leased, LeaseCall, Register, RegisterCall};
+use crate::history::{LeaseCall, Leased, Register, RegisterCall};
 
 fn operation<C>(invoked: Nanos, returned: Nanos, call: C) -> Operation<C> {
     let returned = (returned > 0).then_some(returned);
@@ -12,14 +12,20 @@ fn operation<C>(invoked: Nanos, returned: Nanos, call: C) -> Operation<C> {
 
 #[track_caller]
 fn registers(expected: bool, operations: &[(Nanos, Nanos, RegisterCall)]) {
-    let operations: Vec<_> = operations.iter().map(|(i, r, c)| operation(*i, *r, *c)).collect();
+    let operations: Vec<_> = operations
+        .iter()
+        .map(|(i, r, c)| operation(*i, *r, *c))
+        .collect();
     let found = check::<Register>(&operations) == Verdict::Linearizable;
     assert_eq!(found, expected);
 }
 
 #[track_caller]
 fn leases(expected: bool, operations: &[(Nanos, Nanos, LeaseCall)]) {
-    let operations: Vec<_> = operations.iter().map(|(i, r, c)| operation(*i, *r, *c)).collect();
+    let operations: Vec<_> = operations
+        .iter()
+        .map(|(i, r, c)| operation(*i, *r, *c))
+        .collect();
     let found = check::<Leased>(&operations) == Verdict::Linearizable;
     assert_eq!(found, expected);
 }
@@ -50,7 +56,14 @@ fn reads_follow_writes() {
 
 #[test]
 fn what_was_never_answered_may_be_done_later_or_never() {
-    registers(true, &[(1, OPEN, Write(1)), (2, 3, Read(None)), (4, 5, Read(Some(1)))]);
+    registers(
+        true,
+        &[
+            (1, OPEN, Write(1)),
+            (2, 3, Read(None)),
+            (4, 5, Read(Some(1))),
+        ],
+    );
     registers(true, &[(1, OPEN, Write(1)), (2, 3, Read(None))]);
     registers(false, &[(2, 3, Read(Some(1))), (4, OPEN, Write(1))]);
     // Done twice.
@@ -85,21 +98,51 @@ fn many_at_once_are_told_apart() {
 
 #[test]
 fn a_lease_has_one_holder() {
-    leases(true, &[(1, 2, Granted(5)), (3, 4, Renewed(5)), (5, 6, Taken), (7, 8, Granted(9))]);
+    leases(
+        true,
+        &[
+            (1, 2, Granted(5)),
+            (3, 4, Renewed(5)),
+            (5, 6, Taken),
+            (7, 8, Granted(9)),
+        ],
+    );
     // Renewed after somebody else was granted it.
-    leases(false, &[(1, 2, Granted(5)), (3, 4, Granted(9)), (5, 6, Renewed(5))]);
+    leases(
+        false,
+        &[(1, 2, Granted(5)), (3, 4, Granted(9)), (5, 6, Renewed(5))],
+    );
     // An epoch that goes back.
     leases(false, &[(1, 2, Granted(9)), (3, 4, Granted(5))]);
     // Lost is lost.
-    leases(false, &[(1, 2, Granted(5)), (3, 4, Lost(5)), (5, 6, Renewed(5))]);
+    leases(
+        false,
+        &[(1, 2, Granted(5)), (3, 4, Lost(5)), (5, 6, Renewed(5))],
+    );
     leases(false, &[(1, 2, Taken)]);
-    leases(true, &[(1, 2, Granted(5)), (3, 4, Revoked(5)), (5, 6, Lost(5))]);
-    leases(false, &[(1, 2, Granted(5)), (3, 4, Revoked(5)), (5, 6, Taken)]);
+    leases(
+        true,
+        &[(1, 2, Granted(5)), (3, 4, Revoked(5)), (5, 6, Lost(5))],
+    );
+    leases(
+        false,
+        &[(1, 2, Granted(5)), (3, 4, Revoked(5)), (5, 6, Taken)],
+    );
 }
 
 #[test]
 fn a_grant_without_answer_shows_later() {
-    leases(true, &[(1, OPEN, PerhapsGranted), (3, 4, Taken), (5, 6, Renewed(7))]);
+    leases(
+        true,
+        &[(1, OPEN, PerhapsGranted), (3, 4, Taken), (5, 6, Renewed(7))],
+    );
     leases(true, &[(1, OPEN, PerhapsGranted), (3, 4, Granted(9))]);
-    leases(false, &[(1, 2, Granted(9)), (3, OPEN, PerhapsGranted), (5, 6, Renewed(8))]);
+    leases(
+        false,
+        &[
+            (1, 2, Granted(9)),
+            (3, OPEN, PerhapsGranted),
+            (5, 6, Renewed(8)),
+        ],
+    );
 }
