@@ -173,7 +173,7 @@ impl Report {
         line(
             "longest gap",
             &format!(
-                "{}, {} after the fault; goal {}",
+                "{}, from {}; goal {}",
                 seconds(self.longest_gap),
                 signed(self.gap_from, facts.injected),
                 seconds(GAP_GOAL)
@@ -347,7 +347,7 @@ fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
 }
 
-/// Counted from the fault.
+/// Counted from the fault, as all moments in the text are.
 fn signed(time: Duration, fault: Duration) -> String {
     format!("{:+.2} s", time.as_secs_f64() - fault.as_secs_f64())
 }
