@@ -279,6 +279,9 @@ pub struct Fsm {
     asking: bool,
     ask_again_at: BootTime,
     local: Local,
+    /// The last proven deadline of the lease under which the address came up. It stays when the lease is
+    /// lost, until the address is proven gone.
+    served_until: BootTime,
     /// The kernel may have removed the address from then on.
     lasts_until: Option<BootTime>,
     /// A refresh is under way, after which the address lasts until then.
@@ -326,6 +329,7 @@ impl Fsm {
             asking: false,
             ask_again_at: BootTime::default(),
             local: Local::Down,
+            served_until: BootTime::default(),
             lasts_until: None,
             refreshing: None,
             probing: Probing::No,
@@ -381,12 +385,9 @@ impl Fsm {
     }
 
     /// Until when the address may be served here: the end of the lease as this server may count on it.
-    /// `None`: it is not here, or held without a lease.
+    /// `None`: it is proven not to be here, or held without a lease.
     pub fn deadline(&self) -> Option<BootTime> {
-        match (self.local, self.orphan, &self.mine) {
-            (Local::Down, ..) | (_, true, _) | (.., None) => None,
-            (.., Some(mine)) => Some(mine.deadline),
-        }
+        (self.local != Local::Down && !self.orphan).then_some(self.served_until)
     }
 
     /// The lease as the store shows it: its holder and epoch.
@@ -541,8 +542,15 @@ impl Fsm {
             Renewal::Failed => return,
             Renewal::Lost => return self.lose(epoch),
         }
-        if mine.leaving.is_none() && self.local == Local::Up && !self.orphan {
-            self.refresh(now, mine_deadline(&self.mine), effects);
+        let (deadline, leaving) = (mine.deadline, mine.leaving.is_some());
+        if leaving || self.orphan {
+            return;
+        }
+        if matches!(self.local, Local::Coming | Local::Up) {
+            self.served_until = self.served_until.max(deadline);
+        }
+        if self.local == Local::Up {
+            self.refresh(now, deadline, effects);
         }
     }
 
@@ -669,10 +677,6 @@ impl Mine {
             revoke_at: Some(BootTime::default()),
         }
     }
-}
-
-fn mine_deadline(mine: &Option<Mine>) -> BootTime {
-    mine.as_ref().map(|m| m.deadline).unwrap_or_default()
 }
 
 fn tell(effects: &mut Vec<Effect>, notice: Notice) {

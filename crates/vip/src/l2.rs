@@ -8,12 +8,13 @@ mod socket;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, interval, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout, timeout_at};
 use trilith_base::BootTime;
 use trilith_telemetry::Telemetry;
 
@@ -21,8 +22,8 @@ use crate::error::Error;
 use crate::event::LeftoverRemoved;
 use crate::fsm::{Answer, Input};
 use crate::limits::{
-    ANNOUNCE_AT, ANNOUNCE_EVERY, INTERFACE_LOOK_EVERY, KERNEL_LIFETIME_PERCENT, PROBE_ANSWER_WAIT,
-    PROBE_SEND_EVERY, PROBE_SENDS,
+    ANNOUNCE_AT, ANNOUNCE_EVERY, CLAIM_PAUSE, INTERFACE_LOOK_EVERY, KERNEL_LIFETIME_PERCENT,
+    PROBE_ANSWER_WAIT, PROBE_SEND_EVERY, PROBE_SENDS, RELEASE_TURN_WAIT,
 };
 use crate::options::AddressOptions;
 
@@ -37,10 +38,19 @@ pub(crate) struct L2 {
     option: Option<String>,
     addresses: Vec<AddressOptions>,
     places: Mutex<HashMap<IpAddr, Place>>,
+    turns: HashMap<IpAddr, Turn>,
     announcing: Mutex<HashMap<IpAddr, JoinHandle<()>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Inputs for the state machine of address number n.
     inputs: mpsc::UnboundedSender<(usize, Input)>,
+}
+
+/// Keeps a refresh that is late from bringing back what was removed meanwhile: setting the lifetime of an
+/// address that is gone adds it.
+#[derive(Default)]
+struct Turn {
+    here: AtomicBool,
+    working: tokio::sync::Mutex<()>,
 }
 
 /// Where an address belongs, and how to speak there.
@@ -71,6 +81,7 @@ impl L2 {
         let this = Arc::new(Self {
             netlink,
             option,
+            turns: addresses.iter().map(|a| (a.ip, Turn::default())).collect(),
             addresses,
             places: Mutex::default(),
             announcing: Mutex::default(),
@@ -86,10 +97,14 @@ impl L2 {
     /// Adds the address, and sees that it is there.
     pub async fn add(&self, ip: IpAddr, until: BootTime, seconds: u32) -> Result<(), String> {
         let place = self.place(ip).ok_or_else(|| self.no_place(ip))?;
+        let turn = self.turns.get(&ip).ok_or_else(|| self.no_place(ip))?;
+        let working = turn.working.lock().await;
         in_time(until, seconds)?;
         self.netlink
             .replace(place.interface.index, ip, seconds)
             .await?;
+        turn.here.store(true, Ordering::SeqCst);
+        drop(working);
         match self.netlink.host_addresses(ip).await?.is_empty() {
             false => Ok(()),
             true => Err(format!(
@@ -101,6 +116,11 @@ impl L2 {
 
     pub async fn refresh(&self, ip: IpAddr, until: BootTime, seconds: u32) -> Result<(), String> {
         let place = self.place(ip).ok_or_else(|| self.no_place(ip))?;
+        let turn = self.turns.get(&ip).ok_or_else(|| self.no_place(ip))?;
+        let _working = turn.working.lock().await;
+        if !turn.here.load(Ordering::SeqCst) {
+            return Err("it was released meanwhile".to_owned());
+        }
         in_time(until, seconds)?;
         self.netlink
             .replace(place.interface.index, ip, seconds)
@@ -110,6 +130,11 @@ impl L2 {
     pub async fn remove(&self, ip: IpAddr) -> Result<(), String> {
         if let Some(task) = lock(&self.announcing).remove(&ip) {
             task.abort();
+        }
+        if let Some(turn) = self.turns.get(&ip) {
+            turn.here.store(false, Ordering::SeqCst);
+            // What is being added is added in a moment; what hangs is not waited for.
+            let _ = timeout(RELEASE_TURN_WAIT, turn.working.lock()).await;
         }
         let guess = self.place(ip).map(|place| place.interface.index);
         self.netlink.remove(ip, guess).await.map(|_| ())
@@ -326,6 +351,8 @@ async fn watch_claims(
         if inputs.send((number, input)).is_err() {
             return;
         }
+        // Whoever floods the network fills no queue here.
+        sleep(CLAIM_PAUSE).await;
     }
 }
 

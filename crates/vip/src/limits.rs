@@ -89,6 +89,11 @@ pub const SOCKET_BUFFER_BYTES: usize = 256 * 1024;
 /// What somebody said and nobody has looked at yet.
 pub const SIGHTINGS_MAX: usize = 256;
 
+/// Between two claims of an address that are looked at.
+pub const CLAIM_PAUSE: Duration = Duration::from_millis(10);
+/// How long a release waits for a refresh that is under way.
+pub const RELEASE_TURN_WAIT: Duration = Duration::from_millis(20);
+
 /// Opening or closing the edge's listeners.
 pub const LISTENERS_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -82,6 +82,7 @@ impl Vip {
         deadline: watch::Sender<Option<BootTime>>,
         telemetry: Telemetry,
     ) -> Result<Arc<Self>, Error> {
+        // One answer to each effect, and what the network says with a pause in between: it cannot grow.
         let (inputs, received) = mpsc::unbounded_channel();
         let kind = match &options.mode {
             Mode::Loopback | Mode::None => Kind::Loopback,

@@ -87,6 +87,15 @@ impl Lab {
 
     /// A server that holds the lease of the address, in that namespace.
     fn server(&self, name: &str, ip: &str) -> Server {
+        self.server_with(name, ip, "")
+    }
+
+    /// The same without quorum.
+    fn cut_off_server(&self, name: &str, ip: &str) -> Server {
+        self.server_with(name, ip, "cut-off")
+    }
+
+    fn server_with(&self, name: &str, ip: &str, store: &str) -> Server {
         let mut child = Command::new("ip")
             .args(["netns", "exec", &self.namespace(name)])
             .arg(std::env::current_exe().unwrap())
@@ -97,6 +106,7 @@ impl Lab {
                 "--nocapture",
             ])
             .env("TRILITH_TEST_VIP", ip)
+            .env("TRILITH_TEST_STORE", store)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -205,6 +215,7 @@ fn server_in_a_namespace() {
     runtime.block_on(async {
         let one = ServerName::new("one").unwrap();
         let store = MemoryStore::single(one.clone());
+        store.cut_off(std::env::var("TRILITH_TEST_STORE").as_deref() == Ok("cut-off"));
         let mut options = Options::new(one.clone(), vec![one], Mode::L2 { interface: None });
         let ip: IpAddr = ip.parse().unwrap();
         options.addresses.push(AddressOptions {
@@ -344,4 +355,20 @@ fn a_link_that_is_down_gives_it_away() {
     assert!(!lab.has("a", V4));
     run(&format!("ip -n {hub} link set a0 up")).unwrap();
     server.wait_for_line("state=held");
+}
+
+#[test]
+fn an_orphan_holds_it_until_somebody_has_a_lease() {
+    let Some(lab) = Lab::new() else { return };
+    for ip in [V4, V6] {
+        let orphan = lab.cut_off_server("a", ip);
+        orphan.wait_for_line("state=watching");
+        orphan.wait_for_line("state=orphan");
+        assert!(lab.has("a", ip));
+        let server = lab.server("b", ip);
+        orphan.wait_for_line("state=watching");
+        server.wait_for_line("state=held");
+        assert!(!lab.has("a", ip));
+        assert!(lab.has("b", ip));
+    }
 }

@@ -91,6 +91,7 @@ impl Fsm {
             && self.may_hold(now)
         {
             self.orphan = false;
+            self.served_until = mine.deadline;
             tell(effects, Notice::Taken { epoch: mine.epoch });
             self.refresh(now, mine.deadline, effects);
             effects.push(Effect::Announce);
@@ -246,6 +247,7 @@ impl Fsm {
     ) {
         self.probing = Probing::No;
         self.local = Local::Coming;
+        self.served_until = until;
         self.lasts_until = seconds.map(|s| now + Duration::from_secs(u64::from(s)));
         effects.push(Effect::Take {
             epoch,
