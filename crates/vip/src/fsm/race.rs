@@ -224,6 +224,7 @@ impl World {
     /// Usually a few milliseconds, sometimes far longer.
     fn delay(&mut self) -> Time {
         match self.random.below(20) {
+            _ if self.now >= FAULTS_END => self.random.below(8 * MS) + 200,
             0 => self.random.below(1_500 * MS),
             1 | 2 => self.random.below(200 * MS),
             _ => self.random.below(8 * MS) + 200,
@@ -687,6 +688,7 @@ fn races_of_the_past() {
         (6_217_379_074_613_738_486, false, 1),
         (477_688_054_138_398_798, false, 1),
         (9_864_130_256_746_715_144, false, 1),
+        (5_860_676_146_783_238_204, true, 2),
     ] {
         play(seed, network, addresses).unwrap();
     }
