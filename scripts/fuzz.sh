@@ -1,5 +1,7 @@
 #!/bin/sh
 # Fuzzes one target: fuzz.sh [TARGET [SECONDS]]
+# Of strangers: request_head response body split_invariance encode path join
+# Of operators and other servers: config peer_message disk_record
 set -eu
 . "$(dirname -- "$0")/lib.sh"
 
