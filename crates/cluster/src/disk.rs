@@ -1,9 +1,9 @@
 //! The store's one file: log, vote, snapshot.
 //!
-//! Every change is one redb transaction that is durable before the call returns. Damage is found when the
-//! file is opened: every page against redb's checksums, every record against ours. A damaged file is set
-//! aside and a new one begun under a new id, because a server that forgot a vote or an entry it
-//! acknowledged must not count as the one that gave it.
+//! Every change is one redb transaction that is durable before the call returns. Damage is found
+//! when the file is opened: every page against redb's checksums, every record against ours. A
+//! damaged file is set aside and a new one begun under a new id, because a server that forgot a
+//! vote or an entry it acknowledged must not count as the one that gave it.
 
 mod log;
 mod machine;
@@ -43,13 +43,13 @@ pub(crate) struct Disk {
     /// Of the last commit; held during a commit, so that one follows the other.
     generation: Mutex<Generation>,
     begun: HighestVote,
-    /// The last position known to be committed: goes into the file with the next write. That it may be
-    /// lost costs nothing: the next leader says it again.
+    /// The last position known to be committed: goes into the file with the next write. That it may
+    /// be lost costs nothing: the next leader says it again.
     committed: Mutex<Option<Position>>,
 }
 
-/// The highest vote this server ever *began* to save. It is raised before the write starts, so a server
-/// that says "still the old one" has certainly not voted for another yet. See `leases.rs`.
+/// The highest vote this server ever *began* to save. It is raised before the write starts, so a
+/// server that says "still the old one" has certainly not voted for another yet. See `leases.rs`.
 pub(crate) struct HighestVote(Mutex<(u64, NodeId)>);
 
 /// What is in a file when it is opened.
@@ -265,7 +265,8 @@ impl Disk {
         Ok((purged, last.or(purged)))
     }
 
-    /// Entries of the range that are there, in order, until they have `bytes_max` bytes; at least one.
+    /// Entries of the range that are there, in order, until they have `bytes_max` bytes; at least
+    /// one.
     pub(crate) fn entries(
         &self,
         range: impl RangeBounds<u64>,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use openraft::AsyncRuntime;
 use trilith_base::BootTime;
 
-/// Clock, tasks and randomness. Nothing else of this crate's core may read a clock, spawn, or sleep by
-/// itself: so a simulation can run a whole cluster in virtual time.
+/// Clock, tasks and randomness. Nothing else of this crate's core may read a clock, spawn, or sleep
+/// by itself: so a simulation can run a whole cluster in virtual time.
 pub trait Environment:
     AsyncRuntime + Clone + Copy + Ord + PartialOrd + Send + Sync + Unpin + 'static
 {

@@ -43,7 +43,8 @@ pub(crate) struct Inner<E: Environment> {
     pub pulse: Arc<Pulse>,
     /// When the leader was last heard.
     pub heard: Mutex<Option<BootTime>>,
-    /// Servers that asked to be members, under which id and address. Only of use while this server leads.
+    /// Servers that asked to be members, under which id and address. Only of use while this server
+    /// leads.
     pub waiting: Mutex<BTreeMap<ServerName, (NodeId, SocketAddr)>>,
     /// Something about the members is to be looked at now.
     pub look: Notify,
@@ -59,8 +60,8 @@ impl<E: Environment> Inner<E> {
         self.disk.id()
     }
 
-    /// The members of the newest configuration in this server's log, committed or not: what majorities
-    /// are counted over.
+    /// The members of the newest configuration in this server's log, committed or not: what
+    /// majorities are counted over.
     pub(crate) fn members(&self) -> Arc<StoredMembers> {
         self.raft.metrics().borrow().membership_config.clone()
     }
@@ -107,8 +108,9 @@ impl<E: Environment> Inner<E> {
         let mut table = self.leases();
         // Read under the table's lock, so that nobody brings an older state to a newer table.
         let applied = self.applied.borrow();
-        // The clock comes last. A thread may be kept waiting anywhere above: a timer that began at an
-        // earlier reading could have begun before its lease was asked for, or before the election.
+        // The clock comes last. A thread may be kept waiting anywhere above: a timer that began at
+        // an earlier reading could have begun before its lease was asked for, or before the
+        // election.
         let now = E::boot_time();
         match self.leadership(&applied) {
             Some(term) => table.lead(term, &applied.view, now),

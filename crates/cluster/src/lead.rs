@@ -38,9 +38,9 @@ impl<E: Environment> Inner<E> {
 
     /// A revision that has everything that was acknowledged before the call.
     pub(crate) async fn lead_read_index(&self) -> Result<u64, Reply> {
-        // An acknowledged change was applied by the leader that acknowledged it: by this one, then it is in
-        // its state; by an earlier one, then it is in the log before this leader's first entry, which is
-        // applied. A later one there was none before the round.
+        // An acknowledged change was applied by the leader that acknowledged it: by this one, then
+        // it is in its state; by an earlier one, then it is in the log before this leader's first
+        // entry, which is applied. A later one there was none before the round.
         let term = self.lead_table().term();
         let term = term.ok_or_else(|| self.not_leader())?;
         // Of what the leadership was judged by: `views` is published a moment later.
@@ -64,8 +64,8 @@ impl<E: Environment> Inner<E> {
         let write = self.raft.client_write(msg::Command::Txn(txn.clone()));
         match E::timeout(self.timing.request, write).await {
             Ok(Ok(written)) => written.data.ok_or_else(unknown),
-            // Not accepted, or accepted and cut from this server's log again: with five voters another
-            // one may still have it, be elected after two more elections, and commit it.
+            // Not accepted, or accepted and cut from this server's log again: with five voters
+            // another one may still have it, be elected after two more elections, and commit it.
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(unknown()),
             Ok(Err(RaftError::APIError(error))) => Err(invalid(&error)),
             Ok(Err(RaftError::Fatal(_))) | Err(_) => Err(unknown()),

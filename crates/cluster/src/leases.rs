@@ -1,23 +1,24 @@
 //! The leader's clock for leases: when one ends, and whether it may be extended.
 //!
-//! Grant, return and expiry are entries of the log. An extension is not: it would cost an fsync on a
-//! majority five times a second and lease, and a stalled disk would take the floating address away from a
-//! healthy server. The leader keeps the deadline of every lease in memory instead.
+//! Grant, return and expiry are entries of the log. An extension is not: it would cost an fsync on
+//! a majority five times a second and lease, and a stalled disk would take the floating address
+//! away from a healthy server. The leader keeps the deadline of every lease in memory instead.
 //!
 //! Why that is sound. A renewal that arrived at `a` is acknowledged by the leader of term T only if
 //!
-//! 1. it leads T and has applied an entry of its own leadership, so that it knows every grant and every
-//!    expiry that any earlier leader put into the log;
+//! 1. it leads T and has applied an entry of its own leadership, so that it knows every grant and
+//!    every expiry that any earlier leader put into the log;
 //! 2. the lease is held under that epoch, and no expiry of it was proposed in this leadership;
-//! 3. in a round that began after `a`, a majority of the voters said that the highest vote they ever
-//!    *began* to save is this leader's;
+//! 3. in a round that began after `a`, a majority of the voters said that the highest vote they
+//!    ever *began* to save is this leader's;
 //! 4. (2) still holds after the round.
 //!
-//! Any later leader was voted for by a majority that shares a voter with the one of (3), which had not
-//! begun to save that vote when it answered. So it was elected after `a`; it starts every timer at full
-//! length after that; its timer ends after `a + ttl`. This leader's own timer is moved to `a + ttl`. An
-//! expiry counts only in the leadership that proposed it (`disk/machine.rs`), so no timer of an earlier one
-//! can end the lease. The holder counts from before it sent the renewal, hence from before `a`.
+//! Any later leader was voted for by a majority that shares a voter with the one of (3), which had
+//! not begun to save that vote when it answered. So it was elected after `a`; it starts every timer
+//! at full length after that; its timer ends after `a + ttl`. This leader's own timer is moved to
+//! `a + ttl`. An expiry counts only in the leadership that proposed it (`disk/machine.rs`), so no
+//! timer of an earlier one can end the lease. The holder counts from before it sent the renewal,
+//! hence from before `a`.
 
 mod keep;
 mod rounds;
@@ -56,8 +57,8 @@ struct Timer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Not,
-    /// Its expiry is on its way into the log. From the first attempt on it is never renewed again: even an
-    /// attempt that seemed to fail may have succeeded.
+    /// Its expiry is on its way into the log. From the first attempt on it is never renewed again:
+    /// even an attempt that seemed to fail may have succeeded.
     Proposed,
     /// The last attempt failed: try again.
     Failed,
@@ -75,8 +76,8 @@ pub(crate) enum NotRenewed {
 }
 
 impl LeaseTable {
-    /// This server leads `term` and has applied an entry of it: every timer starts at full length. Nothing
-    /// happens when that was known.
+    /// This server leads `term` and has applied an entry of it: every timer starts at full length.
+    /// Nothing happens when that was known.
     pub(crate) fn lead(&mut self, term: Term, view: &View, now: BootTime) {
         if self.term != Some(term) {
             self.term = Some(term);
@@ -86,8 +87,8 @@ impl LeaseTable {
         self.observe(view, now);
     }
 
-    /// The timers stay: should it turn out that the leadership was not lost, an expiry that was proposed
-    /// in it must not be forgotten.
+    /// The timers stay: should it turn out that the leadership was not lost, an expiry that was
+    /// proposed in it must not be forgotten.
     pub(crate) fn step_down(&mut self) {
         self.leads = false;
     }
@@ -121,7 +122,8 @@ impl LeaseTable {
         }
     }
 
-    /// Grants a renewal that arrived at `arrived`, after a round that began later has confirmed `term`.
+    /// Grants a renewal that arrived at `arrived`, after a round that began later has confirmed
+    /// `term`.
     pub(crate) fn renew(
         &mut self,
         term: Term,
@@ -136,7 +138,8 @@ impl LeaseTable {
         Ok(())
     }
 
-    /// The leases that are over at `now`: their expiry is to be proposed. From here on they are not renewed.
+    /// The leases that are over at `now`: their expiry is to be proposed. From here on they are not
+    /// renewed.
     pub(crate) fn due(&mut self, now: BootTime) -> Vec<(Key, Epoch)> {
         let mut due = Vec::new();
         if !self.leads {

@@ -1,8 +1,9 @@
-//! Purpose: the cluster store: `consensus` on openraft, its log in one file, leases, who is a member.
+//! Purpose: the cluster store: `consensus` on openraft, its log in one file, leases, members.
 //! Box in the picture: cluster, beside every server.
-//! Invariants: only this crate opens the store's file; nothing is acknowledged before a majority has it on
-//!   disk; a renewal waits for no disk and is never granted by a leader that may have been replaced; no
-//!   type of openraft leaves this crate but through [`Environment`]; types are serialised only in [`msg`].
+//! Invariants: only this crate opens the store's file; nothing is acknowledged before a majority
+//!   has it on disk; a renewal waits for no disk and is never granted by a leader that may have been
+//!   replaced; no type of openraft leaves this crate but through [`Environment`]; types are
+//!   serialised only in [`msg`] and the messages of joining.
 //! Start reading at: [`Cluster`], `leases.rs`, `disk.rs`, `members.rs`.
 //! Tested by: the `tests` module of each file; `tests/` with several servers in one process; `sim`.
 #![forbid(unsafe_code)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// Between two signs of life of the leader.
 pub const HEARTBEAT: Duration = Duration::from_millis(50);
-/// A server that heard nothing from a leader for between these wants to lead. While a leader was heard
-/// within `ELECTION_MAX`, nobody else is voted for.
+/// A server that heard nothing from a leader for between these wants to lead. While a leader was
+/// heard within `ELECTION_MAX`, nobody else is voted for.
 pub const ELECTION_MIN: Duration = Duration::from_millis(150);
 pub const ELECTION_MAX: Duration = Duration::from_millis(300);
 /// One question to another server.
@@ -33,7 +33,8 @@ pub const APPEND_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of one message: a snapshot is the largest.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Requests for the leader, this server's own and those of others, that it has in its hands at one time.
+/// Requests for the leader, this server's own and those of others, that it has in its hands at one
+/// time.
 pub const REQUESTS_MAX: usize = 1_024;
 /// Damaged files kept beside the store.
 pub const DAMAGED_FILES_KEPT: usize = 3;

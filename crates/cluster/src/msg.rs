@@ -1,8 +1,10 @@
-//! What servers say to each other, and what is on the disk: the only serialised types of this crate.
+//! What servers say to each other, and what is on the disk: the only serialised types of this
+//! crate.
 //!
-//! JSON, readable with curl. Unknown fields are ignored and missing ones have defaults, so that servers of
-//! two neighbouring releases understand each other (`msg/tests.rs` keeps the form of each release). What
-//! a server must not guess, a log entry or a request of an unknown kind, is an error.
+//! JSON, readable with curl. Unknown fields are ignored and missing ones have defaults, so that
+//! servers of two neighbouring releases understand each other (`msg/tests.rs` keeps the form of
+//! each release). What a server must not guess, a log entry or a request of an unknown kind, is an
+//! error.
 
 mod convert;
 
@@ -251,7 +253,8 @@ pub struct HelloReply {
     pub id: NodeId,
     /// Its store has never been part of a cluster.
     pub fresh: bool,
-    /// The voters its config file lists, in the order of the file. They must agree before a cluster is founded.
+    /// The voters its config file lists, in the order of the file. They must agree before a cluster
+    /// is founded.
     pub voters: Vec<String>,
     pub term: u64,
     pub leader: Option<Leader>,

@@ -18,11 +18,12 @@ pub struct Options {
     pub address: SocketAddr,
     /// The cluster's name: members of another one are refused.
     pub cluster: String,
-    /// The servers that are to take part, in the order of the config file, this one included. It may change.
+    /// The servers that are to take part, in the order of the config file, this one included. It
+    /// may change.
     pub servers: watch::Receiver<Vec<Listed>>,
     pub disk: DiskPlace,
-    /// Called once when this server's part of the store cannot go on: the process must end. The argument
-    /// says why.
+    /// Called once when this server's part of the store cannot go on: the process must end. The
+    /// argument says why.
     pub on_fatal: Arc<dyn Fn(String) + Send + Sync>,
     pub timing: Timing,
     pub telemetry: Telemetry,
@@ -54,11 +55,10 @@ pub trait Medium: Send + Sync + 'static {
     /// What the operating system says, for example that another process has it open.
     fn open(&self) -> std::io::Result<Box<dyn redb::StorageBackend>>;
 
-    /// Moves the damaged file out of the way, so that the next [`Medium::open`] makes a new one. Says
-    /// where it is now.
+    /// Moves the damaged file out of the way, so that the next [`Medium::open`] makes a new one.
+    /// Says where it is now.
     ///
-    /// # Errors
-    /// What the operating system says.
+    /// # Errors What the operating system says.
     fn set_aside(&self) -> std::io::Result<String>;
 }
 
@@ -67,8 +67,8 @@ pub trait Medium: Send + Sync + 'static {
 pub struct Timing {
     /// Between two signs of life of the leader.
     pub heartbeat: Duration,
-    /// How long a server waits for the leader before it wants to lead: each draws its own value between
-    /// the two.
+    /// How long a server waits for the leader before it wants to lead: each draws its own value
+    /// between the two.
     pub election_min: Duration,
     pub election_max: Duration,
     /// How long one question to another server may take.

@@ -213,8 +213,8 @@ impl<E: Environment> Inner<E> {
     }
 }
 
-/// Entries follow each other and what was there before, and their commands can be carried out. openraft
-/// takes that for granted, and the state machine could only end the process.
+/// Entries follow each other and what was there before, and their commands can be carried out.
+/// openraft takes that for granted, and the state machine could only end the process.
 fn sensible<E: Environment>(
     previous: Option<Position>,
     entries: &[openraft::Entry<Types<E>>],

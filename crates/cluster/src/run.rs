@@ -31,11 +31,10 @@ pub struct Cluster<E: Environment = Machine> {
 }
 
 impl<E: Environment> Cluster<E> {
-    /// Opens the file, or makes one, and takes part from then on: founds the cluster, rejoins it, or asks
-    /// to be admitted, whatever is due. Returns before any of that has come to an end.
+    /// Opens the file, or makes one, and takes part from then on: founds the cluster, rejoins it,
+    /// or asks to be admitted, whatever is due. Returns before any of that has come to an end.
     ///
-    /// # Errors
-    /// When the file cannot be opened. Damage is no error: the file is set aside.
+    /// # Errors When the file cannot be opened. Damage is no error: the file is set aside.
     pub async fn start(
         options: Options,
         transport: Arc<dyn Transport>,

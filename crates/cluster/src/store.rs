@@ -168,8 +168,8 @@ impl<E: Environment> Inner<E> {
                 } else {
                     tokio::select! {
                         reply = call => reply,
-                        // It would be of no use: a leader that hangs is replaced in less time than it
-                        // takes to give it up.
+                        // It would be of no use: a leader that hangs is replaced in less time than
+                        // it takes to give it up.
                         () = self.other_leader(id) => {
                             return Ok(Attempt::Again("another leader was elected".to_owned()));
                         }

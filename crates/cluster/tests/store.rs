@@ -166,7 +166,8 @@ async fn everything_is_there_after_a_restart_of_all() {
         let at = format!("n/{n}");
         assert_eq!(value(&lab, "c", &at).await, Some(n.to_string()));
     }
-    // However long it took: nobody took the lease away meanwhile, and a new leader starts its time anew.
+    // However long it took: nobody took the lease away meanwhile, and a new leader starts its time
+    // anew.
     let holder = lab.server("a");
     retry(|| holder.renew(&key("vip/1"), epoch)).await;
     lab.stop_all().await;

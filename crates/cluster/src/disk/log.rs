@@ -15,8 +15,8 @@ use crate::msg::{self, NodeId};
 use crate::raft::{self, StorageError, Types};
 use crate::status::DiskTimes;
 
-/// The log and the vote. Its calls come one after the other from openraft's core; it is cloned for those
-/// that only read.
+/// The log and the vote. Its calls come one after the other from openraft's core; it is cloned for
+/// those that only read.
 pub(crate) struct LogStore<E> {
     disk: Arc<Disk>,
     times: Arc<DiskTimes>,
@@ -112,8 +112,9 @@ impl<E: Environment> RaftLogStorage<Types<E>> for LogStore<E> {
         let id = self.disk.id();
         let vote = self.read(Disk::vote).await?;
         Ok(vote.map(|vote| {
-            // openraft would go on leading in the old term. What the process before knew of leases is
-            // gone, so leadership ends with the process, and a new term begins after an election.
+            // openraft would go on leading in the old term. What the process before knew of leases
+            // is gone, so leadership ends with the process, and a new term begins after an
+            // election.
             let committed = vote.committed && vote.node != id;
             raft::vote_in(msg::Vote { committed, ..vote })
         }))

@@ -232,16 +232,16 @@ pub(crate) fn meta(name: &str, state: &State) -> SnapshotMeta<NodeId, msg::Node>
     }
 }
 
-/// What a command comes to is the same on every server, or the process ends: a server that understood a
-/// command differently must not go on.
+/// What a command comes to is the same on every server, or the process ends: a server that
+/// understood a command differently must not go on.
 fn apply(
     view: &mut View,
     at: Position,
     command: &msg::Command,
 ) -> Result<Committed, msg::Malformed> {
     if let msg::Command::Expire { term, node, .. } = command {
-        // The leader that kept the time proposed it, but it went into the log in a later term, in which
-        // the lease may have been renewed. See `leases.rs`.
+        // The leader that kept the time proposed it, but it went into the log in a later term, in
+        // which the lease may have been renewed. See `leases.rs`.
         if *term != 0 && (*term, *node) != (at.term, at.node) {
             return Ok(Committed::Refused { index: 0 });
         }

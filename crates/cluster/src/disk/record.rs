@@ -1,8 +1,8 @@
 //! How a record lies in the file: checksum, generation, JSON.
 //!
-//! redb has checksums of its own. These are for what those cannot see: a page of an older generation that
-//! a lost write left in place, a record under another's key, a file that redb repaired into less than was
-//! acknowledged.
+//! redb has checksums of its own. These are for what those cannot see: a page of an older
+//! generation that a lost write left in place, a record under another's key, a file that redb
+//! repaired into less than was acknowledged.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -43,8 +43,8 @@ fn openraft_is_content() {
 
 // --- a disk that loses power --------------------------------------------------------------------
 
-/// A file as a disk with a cache holds it: what was not synced may be there after a power cut, or not, or
-/// in part, whatever the order in which it was written.
+/// A file as a disk with a cache holds it: what was not synced may be there after a power cut, or
+/// not, or in part, whatever the order in which it was written.
 #[derive(Clone, Debug, Default)]
 struct Platter(Arc<Mutex<Sectors>>);
 
@@ -463,7 +463,11 @@ fn records_of_the_first_release_are_read() {
     let record = seal("meta", "vote", 5, &vote).unwrap();
     let text = r#"{"term":3,"node":7,"committed":true}"#;
     assert_eq!(&record[16..], text.as_bytes());
-    assert_eq!(record[..8], [168, 153, 74, 8, 91, 14, 148, 185], "the checksum");
+    assert_eq!(
+        record[..8],
+        [168, 153, 74, 8, 91, 14, 148, 185],
+        "the checksum"
+    );
     assert_eq!(record[8..16], 5u64.to_le_bytes());
     let (generation, read): (_, Vote) = unseal("meta", "vote", &record).unwrap();
     assert_eq!((generation, read), (5, vote));

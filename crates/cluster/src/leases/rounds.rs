@@ -13,7 +13,8 @@ use crate::msg::{Ask, Confirm, NodeId, Reply};
 /// Rounds under way at one time: one that hangs must not hold up the next.
 const ROUNDS_MAX: usize = 4;
 
-/// Collects those who ask, and runs rounds for them. A round serves those who asked before it began.
+/// Collects those who ask, and runs rounds for them. A round serves those who asked before it
+/// began.
 #[derive(Default)]
 pub(crate) struct Rounds {
     waiting: Mutex<Vec<(Term, oneshot::Sender<bool>)>>,
@@ -21,8 +22,8 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    /// Whether, at some moment after this call, a majority of the voters had begun to save no higher vote
-    /// than this server's in `term`.
+    /// Whether, at some moment after this call, a majority of the voters had begun to save no
+    /// higher vote than this server's in `term`.
     pub(crate) async fn confirm(&self, term: Term) -> bool {
         let (answer, answered) = oneshot::channel();
         self.lock().push((term, answer));

@@ -135,8 +135,8 @@ fn a_majority_of_each_set_is_needed() {
 }
 
 proptest! {
-    /// Whatever happens: a renewal that was granted keeps the lease from ending for its ttl, as long as
-    /// the leadership lasts.
+    /// Whatever happens: a renewal that was granted keeps the lease from ending for its ttl, as
+    /// long as the leadership lasts.
     #[test]
     fn granted_is_granted(steps in proptest::collection::vec((0u8..4, 0u64..700), 1..60)) {
         let mut table = LeaseTable::default();

@@ -12,8 +12,8 @@ use crate::msg::{Admit, Ask, Hello, HelloReply, Node, NodeId, Reply};
 use crate::options::Listed;
 use crate::transport::Peer;
 
-/// Between two looks at the others while this server is no member: a cluster that starts is to be there
-/// at once.
+/// Between two looks at the others while this server is no member: a cluster that starts is to be
+/// there at once.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Runs until the store stops.
@@ -113,9 +113,9 @@ impl<E: Environment> Inner<E> {
             && servers.len() == 1
     }
 
-    /// Only the first voter of the file founds, and only when every voter is there, has nothing to lose,
-    /// and has the same voters in its file. So no two clusters are founded, and none is founded beside one
-    /// whose members are merely unreachable.
+    /// Only the first voter of the file founds, and only when every voter is there, has nothing to
+    /// lose, and has the same voters in its file. So no two clusters are founded, and none is
+    /// founded beside one whose members are merely unreachable.
     async fn try_to_found(&self, servers: &[Listed], replies: &[(Listed, HelloReply)]) {
         let voters: Vec<&Listed> = servers.iter().filter(|server| server.votes).collect();
         let names: Vec<String> = voters.iter().map(|v| v.name.to_string()).collect();

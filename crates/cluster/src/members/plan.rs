@@ -36,8 +36,9 @@ pub(crate) enum Step {
     RemoveLearners(BTreeSet<NodeId>),
 }
 
-/// The next change, if one is due. Repeated, it comes to an end: every server that is wanted and asked is a
-/// member under its newest id, nobody else is, and the first five that are allowed to vote do.
+/// The next change, if one is due. Repeated, it comes to an end: every server that is wanted and
+/// asked is a member under its newest id, nobody else is, and the first five that are allowed to
+/// vote do.
 pub(crate) fn plan(seen: &Observed<'_>) -> Option<Step> {
     let members = seen.members;
     if let [_, next, ..] = &members.voters[..] {
@@ -96,8 +97,8 @@ pub(crate) fn plan(seen: &Observed<'_>) -> Option<Step> {
     (!gone.is_empty()).then_some(Step::RemoveLearners(gone))
 }
 
-/// Who is to vote: those that do and may, then the others in the order of the file, as far as they are
-/// ready. A server votes under its newest life once that is ready.
+/// Who is to vote: those that do and may, then the others in the order of the file, as far as they
+/// are ready. A server votes under its newest life once that is ready.
 fn voters_for(seen: &Observed<'_>, voters: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
     let nodes = &seen.members.nodes;
     // For each server that may vote: whether it does, and under which id it is to.

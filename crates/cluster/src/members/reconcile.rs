@@ -124,8 +124,8 @@ pub(crate) async fn reconcile<E: Environment>(inner: Arc<Inner<E>>) {
     loop {
         while let Some(step) = inner.next_step() {
             inner.take(step).await;
-            // The result has to be seen before the next step is chosen; and a step that fails must not
-            // become a busy loop.
+            // The result has to be seen before the next step is chosen; and a step that fails must
+            // not become a busy loop.
             E::pause(inner.timing.heartbeat).await;
         }
         let listed = async {

@@ -39,7 +39,8 @@ impl Pulse {
         last.insert(id, sent);
     }
 
-    /// Whether a majority, `me` included, accepted something that was sent within `window` of `now`.
+    /// Whether a majority, `me` included, accepted something that was sent within `window` of
+    /// `now`.
     pub(crate) fn has_majority(
         &self,
         voters: &[BTreeSet<NodeId>],
