@@ -74,10 +74,6 @@ impl Lab {
         Ok(lab)
     }
 
-    pub fn servers(&self) -> &[String] {
-        &self.servers
-    }
-
     /// Where a server lives.
     pub fn namespace(&self, server: &str) -> Namespace {
         Namespace::new(format!("{PREFIX}{}-{server}", self.id))

@@ -37,7 +37,7 @@ fn folder() -> tempfile::TempDir {
 #[test]
 fn help_texts() {
     let dir = folder();
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 11] = [
         &["--help"],
         &["demo", "--help"],
         &["demo", "stop", "--help"],
@@ -46,6 +46,10 @@ fn help_texts() {
         &["explain", "--help"],
         &["run", "--help"],
         &["status", "--help"],
+        &["reload", "--help"],
+        &["config", "--help"],
+        &["config", "rollback", "--help"],
+        &["drill", "--help"],
         &["version", "--help"],
         &["no-such-command"],
     ];

@@ -112,10 +112,10 @@ enum Eyes {
 impl Eyes {
     fn open(config: &Config, reach: &Reach, address: IpAddr) -> io::Result<Self> {
         if reach.lab.is_some() {
-            let servers = config.servers.iter().map(|server| {
-                let opened = reach.inside(Some(server.name.as_str()), Addresses::open)?;
-                opened
-            });
+            let servers = config
+                .servers
+                .iter()
+                .map(|server| reach.inside(Some(server.name.as_str()), Addresses::open)?);
             return Ok(Self::Addresses {
                 address,
                 servers: servers.collect::<io::Result<_>>()?,
