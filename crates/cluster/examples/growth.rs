@@ -33,6 +33,7 @@ const VOTERS_MAX: usize = 5;
 const LEASE_TTL: Duration = Duration::from_millis(1300);
 const RENEW_EVERY: Duration = Duration::from_millis(200);
 const AT_ONCE: usize = 32;
+const ATTEMPTS: usize = 3;
 /// Founding and admitting everybody.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -72,18 +73,23 @@ fn main() {
     )
     .unwrap();
     for size in SIZES {
-        let folder = folder.path().join(size.to_string());
-        let row = runtime.block_on(measure(&folder, size, time));
+        // On a busy machine there may be an election in between: what was measured means nothing then.
+        let row = (0..ATTEMPTS).find_map(|attempt| {
+            let folder = folder.path().join(format!("{size}-{attempt}"));
+            runtime.block_on(measure(&folder, size, time))
+        });
+        let row = row.unwrap_or(format!("| {size} | this machine is too busy |"));
         writeln!(out, "{row}").unwrap();
         out.flush().unwrap();
     }
 }
 
-async fn measure(folder: &Path, size: usize, time: Duration) -> String {
+/// A row of the table; `None` when there was an election.
+async fn measure(folder: &Path, size: usize, time: Duration) -> Option<String> {
     fs::create_dir_all(folder).unwrap();
     let bare = disk(folder);
     let lab = Lab::start(folder, size).await;
-    let leader = lab.settled().await;
+    let (leader, term) = lab.settled().await;
     sleep(Duration::from_secs(2)).await;
 
     let idle = lab.processor(leader, sleep(time)).await;
@@ -99,21 +105,20 @@ async fn measure(folder: &Path, size: usize, time: Duration) -> String {
     let reads = lab.reads(asked, time / 2).await;
     let renewals = renewals.end().await;
     let throughput = lab.throughput(asked, time).await;
-    assert_eq!(
-        lab.settled().await,
-        leader,
-        "an election spoiled the measurement"
-    );
+    let at_the_end = lab.settled().await;
     lab.stop().await;
+    if at_the_end != (leader, term) {
+        return None;
+    }
 
     let voters = size.min(VOTERS_MAX);
     let servers = match size - voters {
         0 => voters.to_string(),
         learners => format!("{voters} + {learners} learners"),
     };
-    format!(
+    Some(format!(
         "| {servers} | {bare} | {commits} | {throughput:.0} | {reads} | {renewals} | {idle} | {busy} |"
-    )
+    ))
 }
 
 impl Lab {
@@ -145,8 +150,8 @@ impl Lab {
         Self { servers }
     }
 
-    /// Waits until everybody is a member and knows the leader.
-    async fn settled(&self) -> usize {
+    /// Waits until everybody is a member and knows the leader: which server, in which term.
+    async fn settled(&self) -> (usize, u64) {
         let begin = Instant::now();
         loop {
             let memberships: Vec<_> = self
@@ -154,7 +159,7 @@ impl Lab {
                 .iter()
                 .map(|server| server.store.membership().borrow().clone())
                 .collect();
-            let leader = memberships[0].leader.clone();
+            let (leader, term) = (memberships[0].leader.clone(), memberships[0].term);
             let agreed = memberships.iter().all(|membership| {
                 let voters = membership.members.iter().filter(|m| m.voter).count();
                 membership.leader == leader
@@ -163,7 +168,7 @@ impl Lab {
             });
             if let (Some(leader), true) = (leader, agreed) {
                 let is = |server: &Server| server.name == leader.as_str();
-                return self.servers.iter().position(is).unwrap();
+                return (self.servers.iter().position(is).unwrap(), term);
             }
             assert!(begin.elapsed() < PATIENCE, "{memberships:?}");
             sleep(Duration::from_millis(50)).await;
@@ -236,7 +241,8 @@ impl Lab {
         self.repeat(server, time, move |n| {
             let (store, txn) = (store.clone(), put("growth/one", n));
             async move {
-                store.commit(txn).await.unwrap();
+                // It fails in an election alone, and then nothing of this counts.
+                let _ = store.commit(txn).await;
             }
         })
         .await
@@ -247,7 +253,7 @@ impl Lab {
         self.repeat(server, time, move |_| {
             let store = store.clone();
             async move {
-                store.read().await.unwrap();
+                let _ = store.read().await;
             }
         })
         .await
@@ -282,7 +288,7 @@ impl Lab {
                 self.servers[server].runtime.spawn(async move {
                     let mut done = 0;
                     while begin.elapsed() < time {
-                        store.commit(put(&key, done)).await.unwrap();
+                        let _ = store.commit(put(&key, done)).await;
                         done += 1;
                     }
                     done
@@ -442,6 +448,9 @@ fn processor_times() -> BTreeMap<String, u64> {
 /// What one durable write of 4 KiB takes here, without anybody else's help.
 fn disk(folder: &Path) -> Times {
     let file = fs::File::create(folder.join("probe")).unwrap();
+    // The blocks are there before: the store writes within its file, too.
+    file.write_all_at(&[7; 16 * 4096], 0).unwrap();
+    file.sync_all().unwrap();
     let mut times = Vec::new();
     for n in 0..200 {
         let begin = Instant::now();
