@@ -37,7 +37,7 @@ fn folder() -> tempfile::TempDir {
 #[test]
 fn help_texts() {
     let dir = folder();
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 14] = [
         &["--help"],
         &["demo", "--help"],
         &["demo", "stop", "--help"],
