@@ -267,20 +267,30 @@ impl Operation {
     }
 }
 
-/// The file as `cluster` gets it.
-pub struct File(pub Arc<Disk>);
+/// The file as one life of its server gets it.
+pub struct File {
+    disk: Arc<Disk>,
+    life: u64,
+}
+
+impl File {
+    pub fn new(disk: Arc<Disk>) -> Self {
+        let life = disk.lock().life;
+        Self { disk, life }
+    }
+}
 
 impl Medium for File {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
-        let life = self.0.lock().life;
-        Ok(Box::new(Handle {
-            disk: self.0.clone(),
-            life,
-        }))
+        let (disk, life) = (self.disk.clone(), self.life);
+        Ok(Box::new(Handle { disk, life }))
     }
 
     fn set_aside(&self) -> io::Result<String> {
-        self.0.replace();
+        // The dead do nothing any more: to them, too, the file looks damaged.
+        let (disk, life) = (self.disk.clone(), self.life);
+        drop(Handle { disk, life }.state()?);
+        self.disk.replace();
         Ok("store.redb.damaged".to_owned())
     }
 }

@@ -21,7 +21,9 @@ pub fn forget_vote(disk: &Arc<Disk>) {
 }
 
 fn remove(disk: &Arc<Disk>) -> Result<(), redb::Error> {
-    let file = File(disk.clone()).open().map_err(redb::StorageError::Io)?;
+    let file = File::new(disk.clone())
+        .open()
+        .map_err(redb::StorageError::Io)?;
     if file.len().map_err(redb::StorageError::Io)? == 0 {
         return Ok(());
     }

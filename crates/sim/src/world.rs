@@ -204,7 +204,7 @@ impl World {
             address: address_of(server),
             cluster: "simulated".to_owned(),
             servers: self.listed.subscribe(),
-            disk: DiskPlace::Medium(Arc::new(File(self.disks[server].clone()))),
+            disk: DiskPlace::Medium(Arc::new(File::new(self.disks[server].clone()))),
             on_fatal: Arc::new(move |why| {
                 if let Some(world) = world.upgrade() {
                     world.fatal(server, why);
@@ -265,7 +265,9 @@ impl World {
         let owner = executor.owner(server);
         executor.end_life(server);
         executor.within(owner, || drop(cluster));
+        // Nothing can be killed while its machine sleeps: it wakes first.
         executor.with_clock(server, |clock, now| clock.wake(now));
+        lock(&self.kernel).suspend(server, false, executor.now());
         let keeps = self.shape.plant == Some(Plant::ImmortalAddress);
         lock(&self.kernel).process_ended(server, self.shape.kernel_ends, keeps);
         self.check_holders();
@@ -306,6 +308,9 @@ impl World {
     /// The machine sleeps, and wakes: nothing on it runs meanwhile, its kernel included.
     pub fn suspend(&self, server: usize, suspended: bool) {
         let executor = executor();
+        if suspended && !self.is_up(server) {
+            return;
+        }
         self.pause(server, suspended);
         executor.with_clock(server, |clock, now| {
             if suspended {

@@ -8,7 +8,7 @@ use redb::{Database, ReadableDatabase, TableDefinition};
 const TABLE: TableDefinition<'static, u64, u64> = TableDefinition::new("t");
 
 fn open(disk: &Arc<Disk>) -> Database {
-    let handle = File(disk.clone()).open().expect("a disk opens");
+    let handle = File::new(disk.clone()).open().expect("a disk opens");
     Database::builder()
         .create_with_backend(Sized(handle))
         .expect("the file is whole")

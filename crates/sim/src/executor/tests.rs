@@ -44,8 +44,7 @@ fn the_order_comes_from_the_seed() {
         }
         executor.run_until(1, || Ok(())).unwrap();
         executor.finish();
-        let lines = lines.lock().unwrap().clone();
-        lines
+        lines.lock().map(|lines| lines.clone()).unwrap()
     };
     assert_eq!(order(1), order(1));
     assert_ne!(order(1), order(2));
