@@ -14,8 +14,9 @@ pub struct Peer {
     pub address: SocketAddr,
 }
 
-/// Carries a request to a server and its reply back. Calls to one peer run side by side: a heartbeat does
-/// not wait behind a snapshot. The caller sets the time limit and may drop the call at any await.
+/// Carries a request to a server and its reply back. Calls to one peer run side by side: a
+/// heartbeat does not wait behind a snapshot. The caller sets the time limit and may drop the call
+/// at any await.
 pub trait Transport: Send + Sync + 'static {
     fn call<'a>(
         &'a self,
