@@ -1,6 +1,6 @@
 //! Every command and flag.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,7 +46,9 @@ pub enum Command {
     Token(Token),
     Join(Join),
     #[command(hide = true)]
-    Guard,
+    Guard {
+        addresses: Vec<IpAddr>,
+    },
     Version(Version),
 }
 

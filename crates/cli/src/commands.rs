@@ -37,7 +37,9 @@ pub fn run(args: Args) -> Outcome {
         Command::Drill(args) => drill::run(&args),
         Command::Drain(args) => drain::run(&args, true),
         Command::Undrain(args) => drain::run(&args, false),
-        Command::Guard => trilith_node::guard::run().map_err(Failure::failed),
+        Command::Guard { addresses } => {
+            trilith_node::guard::run(&addresses).map_err(Failure::failed)
+        }
         Command::Token(args) => token::run(&args),
         Command::Join(args) => join::run(&args),
         Command::Version(args) => version::run(&args),

@@ -42,8 +42,13 @@ impl FloatingAddresses {
         let own = SocketAddr::new(server.address, config.ports.http);
         let handle = cluster.handle();
         let mut loops = vec![handle.spawn(edge_health::watch(edge.clone(), own, health))];
-        if config.vip.mode == VipMode::Loopback {
-            loops.push(handle.spawn(guard::feed(deadlines)));
+        let guarded = match config.vip.mode {
+            VipMode::Loopback => Some(Vec::new()),
+            VipMode::L2 { .. } => Some(config.addresses().iter().map(|a| a.ip).collect()),
+            VipMode::Hook { .. } | VipMode::None => None,
+        };
+        if let Some(addresses) = guarded {
+            loops.push(handle.spawn(guard::feed(deadlines, addresses)));
         }
         let options = lower::vip::options(config, server);
         let listeners: Arc<dyn Listeners> = Arc::new(EdgeListeners(edge));

@@ -1,11 +1,16 @@
-//! A process beside the server that ends it when it holds on too long.
+//! A process beside the server that takes the floating addresses from it when it holds on too long.
 //!
-//! In the mode `loopback` the floating address is a listening socket. When its holder freezes (SIGSTOP, a
+//! In the mode `loopback` a floating address is a listening socket. When its holder freezes (SIGSTOP, a
 //! stopped debugger, a machine out of memory), the kernel goes on completing handshakes on it, and the
 //! next holder cannot bind it. So somebody else has to close it: the guard is told every deadline, and
-//! sends SIGKILL when one passes. (In the mode `l2` the kernel removes the address by itself.)
+//! sends SIGKILL when one passes.
+//!
+//! In the mode `l2` the kernel removes the address by itself, but its timer waits for an idle processor to
+//! wake, which may take a second longer. There the guard removes the address at the deadline, and at once
+//! when the server has died; the server is left alone.
 
 use std::io::{self, PipeReader, PipeWriter, Write};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -35,13 +40,15 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Starts one: this same program, as a child that no signal of the terminal reaches.
-    pub fn start() -> Result<Self, NodeError> {
+    /// Starts one: this same program, as a child that no signal of the terminal reaches. It removes
+    /// `addresses` from the machine; without any it ends the server.
+    pub fn start(addresses: &[IpAddr]) -> Result<Self, NodeError> {
         let start = || -> io::Result<Self> {
             let (reader, writer) = io::pipe()?;
             // The link stays good when the file is replaced by a newer version.
             let child = Command::new("/proc/self/exe")
                 .arg(COMMAND)
+                .args(addresses.iter().map(ToString::to_string))
                 .stdin(Stdio::from(reader))
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
@@ -76,12 +83,12 @@ impl Drop for Guard {
 }
 
 /// Passes every deadline on to a guard, and starts another one when it is gone. Ends with its source.
-pub(crate) async fn feed(mut deadline: watch::Receiver<Option<BootTime>>) {
+pub(crate) async fn feed(mut deadline: watch::Receiver<Option<BootTime>>, addresses: Vec<IpAddr>) {
     let mut guard: Option<Guard> = None;
     loop {
         let now = *deadline.borrow_and_update();
         if guard.is_none() && now.is_some() {
-            match Guard::start() {
+            match Guard::start(&addresses) {
                 Ok(started) => guard = Some(started),
                 Err(error) => tracing::warn!(
                     %error,
@@ -102,15 +109,16 @@ pub(crate) async fn feed(mut deadline: watch::Receiver<Option<BootTime>>) {
     }
 }
 
-/// What the guard process does: until its parent ends, sleep until the deadline; once it passes, end the
-/// parent.
-pub fn run() -> io::Result<()> {
+/// What the guard process does: until its parent ends, sleep until the deadline; once it passes, remove
+/// the addresses, or without any end the parent.
+pub fn run(addresses: &[IpAddr]) -> io::Result<()> {
     let Some(parent) = getppid() else {
         return Ok(());
     };
     // From here on the number cannot come to mean another process.
     let process = pidfd_open(parent, PidfdFlags::empty())?;
     let pipe = PipeReader::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let remove = || trilith_vip::remove_addresses(addresses).map_err(io::Error::other);
     let mut deadline = None;
     loop {
         let left = deadline.map_or(IDLE_POLL, |at: BootTime| {
@@ -119,12 +127,19 @@ pub fn run() -> io::Result<()> {
         if wait_readable(&pipe, left)? {
             match read_all(&pipe)? {
                 Some(told) => deadline = told,
-                None => return Ok(()),
+                // The server has ended. In good order it holds nothing any more.
+                None if deadline.is_none() => return Ok(()),
+                None => return remove(),
             }
         } else if getppid() != Some(parent) {
-            return Ok(());
+            return remove();
         } else if deadline.is_some_and(|at| BootTime::now() >= at + GRACE) {
-            return Ok(pidfd_send_signal(process, Signal::KILL)?);
+            if addresses.is_empty() {
+                return Ok(pidfd_send_signal(process, Signal::KILL)?);
+            }
+            remove()?;
+            // Until the server says another one, should it come to itself.
+            deadline = None;
         }
     }
 }

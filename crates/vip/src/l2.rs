@@ -60,6 +60,30 @@ struct Place {
     packets: Result<Arc<Packets>, String>,
 }
 
+/// Takes addresses of the mode `l2` off this machine, for a process beside the one that holds them: the
+/// kernel's own timer may be late by more than a second on an idle machine. Blocks for at most a second or
+/// two; to be called outside of any tokio runtime.
+///
+/// # Errors
+/// What is left, and why, for people.
+pub fn remove_addresses(addresses: &[IpAddr]) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let (netlink, _changes, _tasks) = Netlink::open().map_err(|error| error.to_string())?;
+        let mut problems = Vec::new();
+        for ip in addresses {
+            problems.extend(netlink.remove(*ip, None).await.err());
+        }
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(problems.join("; ")),
+        }
+    })
+}
+
 impl L2 {
     /// Removes what a killed predecessor left behind: whatever served it has ended with it.
     pub async fn start(

@@ -23,6 +23,7 @@ pub use fsm::{
     Answer, Effect, Fsm, Granted, Input, LeaveReason, Notice, Policy, Renewal, State, forget_txn,
     grant_txn, lease_key, revoke_txn, wanted_key,
 };
+pub use l2::remove_addresses;
 pub use loopback::Listeners;
 pub use options::{AddressOptions, Mode, OnQuorumLoss, Options};
 pub use run::Vip;
