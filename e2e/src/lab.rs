@@ -31,7 +31,7 @@ pub fn no_labs_here() -> Option<String> {
     ])
     .and_then(|_| {
         ip(&[
-            "-n", &name, "link", "add", "a", "type", "veth", "peer", "name", "b",
+            "-n", &name, "link", "add", "port0", "type", "veth", "peer", "name", "port1",
         ])
     })
     .and_then(|_| {
@@ -42,7 +42,7 @@ pub fn no_labs_here() -> Option<String> {
             "qdisc",
             "replace",
             "dev",
-            "a",
+            "port0",
             "root",
             "blackhole",
         ]);
