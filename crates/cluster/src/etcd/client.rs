@@ -129,7 +129,7 @@ impl Client {
     /// Asks what may be asked more than once, until somebody answers or the time is over.
     pub async fn ask(&self, path: &str, body: &Value, time: Duration) -> Result<Value, CallError> {
         let end = Instant::now() + time;
-        let mut tried = 0;
+        let mut tried = 0_usize;
         loop {
             let endpoint = self.preferred();
             let left = end.saturating_duration_since(Instant::now());
@@ -145,7 +145,7 @@ impl Client {
             if Instant::now() + RETRY_EVERY >= end {
                 return Err(error);
             }
-            if tried % self.endpoints.len() == 0 {
+            if tried.is_multiple_of(self.endpoints.len()) {
                 sleep(RETRY_EVERY).await;
             }
         }

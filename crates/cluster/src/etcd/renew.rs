@@ -33,7 +33,7 @@ impl From<CallError> for Attempt {
 impl Shared {
     pub(super) async fn renew(&self, lease: Key, epoch: Epoch) -> Result<(), StoreError> {
         let end = Instant::now() + RENEW_TIMEOUT;
-        let mut tried = 0;
+        let mut tried = 0_usize;
         loop {
             let endpoint = self.client.preferred();
             let error = match self.renew_at(endpoint, &lease, epoch).await {
@@ -48,7 +48,7 @@ impl Shared {
             if Instant::now() + RETRY_EVERY >= end {
                 return Err(error);
             }
-            if tried % self.client.endpoints() == 0 {
+            if tried.is_multiple_of(self.client.endpoints()) {
                 sleep(RETRY_EVERY).await;
             }
         }

@@ -151,7 +151,7 @@ impl Buggy {
         let txn = self.spoil(txn);
         let call = CALLS.fetch_add(1, Ordering::Relaxed);
         match self.bug {
-            Bug::SomeWritesAreForgotten if call % 5 == 0 => Ok(Outcome::Done {
+            Bug::SomeWritesAreForgotten if call.is_multiple_of(5) => Ok(Outcome::Done {
                 revision: Revision(self.store.view().borrow().revision.0 + 1),
             }),
             Bug::WritesComeOneByOne => {
