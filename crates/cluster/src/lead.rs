@@ -40,11 +40,13 @@ impl<E: Environment> Inner<E> {
     pub(crate) async fn lead_read_index(&self) -> Result<u64, Reply> {
         // An acknowledged change was applied by the leader that acknowledged it: by this one, then
         // it is in its state; by an earlier one, then it is in the log before this leader's first
-        // entry, which is applied. A later one there was none before the round.
+        // entry, which is applied. A later one there was none before the round. And what another
+        // server's clients have read must not be taken back: a follower applies what it was told
+        // to be committed, while this server's own apply may still wait for its disk.
         let term = self.lead_table().term();
         let term = term.ok_or_else(|| self.not_leader())?;
-        // Of what the leadership was judged by: `views` is published a moment later.
-        let revision = self.applied.borrow().view.revision.0;
+        let applied = self.applied.borrow().at.map_or(0, |at| at.index);
+        let revision = applied.max(self.pulse.told());
         if !self.rounds.confirm(term).await {
             let reason = "the leader does not reach a majority";
             return Err(Reply::failed(FailureKind::Retry, reason));

@@ -43,13 +43,13 @@ impl<E: Environment> Store for Cluster<E> {
             let limit = inner.timing.request;
             let end = E::boot_time() + limit;
             let ask = Ask::ReadIndex(msg::ReadIndex {});
-            let revision = inner
+            let position = inner
                 .until(limit, Repeat::Harmless, &ask, |reply| match reply {
-                    Reply::ReadIndex(reply) => Some(Revision(reply.revision)),
+                    Reply::ReadIndex(reply) => Some(reply.revision),
                     _ => None,
                 })
                 .await?;
-            inner.wait_applied(revision, end).await
+            inner.wait_applied(position, end).await
         })
     }
 
@@ -227,18 +227,14 @@ impl<E: Environment> Inner<E> {
         }
     }
 
-    async fn wait_applied(
-        &self,
-        revision: Revision,
-        end: BootTime,
-    ) -> Result<Arc<View>, StoreError> {
-        let mut views = self.views.subscribe();
+    async fn wait_applied(&self, position: u64, end: BootTime) -> Result<Arc<View>, StoreError> {
+        let mut applied = self.applied.subscribe();
         let left = end.since(E::boot_time());
         let wait = async {
-            views
-                .wait_for(|view| view.revision >= revision)
+            applied
+                .wait_for(|applied| applied.at.map_or(0, |at| at.index) >= position)
                 .await
-                .map(|v| v.clone())
+                .map(|applied| applied.view.clone())
         };
         match E::timeout(left, wait).await {
             Ok(Ok(view)) => Ok(view),

@@ -131,6 +131,10 @@ impl Kernel {
 
     /// What a dead process leaves behind: listeners are gone, addresses stay until the kernel ends them.
     pub fn process_ended(&mut self, server: usize, kernel_ends: bool, immortal: bool) {
+        // What ends a process while its machine sleeps is the end of the machine.
+        if self.servers[server].suspended.is_some() {
+            return self.machine_ended(server);
+        }
         let addresses = &mut self.servers[server].addresses;
         if immortal {
             addresses

@@ -265,9 +265,7 @@ impl World {
         let owner = executor.owner(server);
         executor.end_life(server);
         executor.within(owner, || drop(cluster));
-        // Nothing can be killed while its machine sleeps: it wakes first.
         executor.with_clock(server, |clock, now| clock.wake(now));
-        lock(&self.kernel).suspend(server, false, executor.now());
         let keeps = self.shape.plant == Some(Plant::ImmortalAddress);
         lock(&self.kernel).process_ended(server, self.shape.kernel_ends, keeps);
         self.check_holders();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,13 +29,28 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 type Failure = RPCError<NodeId, msg::Node, RaftError<NodeId>>;
 
-/// When each follower last accepted something from this server as the leader.
+/// When each follower last accepted something from this server as the leader, and what it was told.
 #[derive(Default)]
-pub(crate) struct Pulse(Mutex<BTreeMap<NodeId, BootTime>>);
+pub(crate) struct Pulse {
+    last: Mutex<BTreeMap<NodeId, BootTime>>,
+    /// The highest position that any follower was told to be committed.
+    told: AtomicU64,
+}
 
 impl Pulse {
+    /// Called before it is told.
+    fn tells(&self, committed: Option<u64>) {
+        self.told
+            .fetch_max(committed.unwrap_or(0), Ordering::SeqCst);
+    }
+
+    /// A follower may have applied the log up to there, perhaps before this server has.
+    pub(crate) fn told(&self) -> u64 {
+        self.told.load(Ordering::SeqCst)
+    }
+
     fn felt(&self, id: NodeId, sent: BootTime) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.retain(|_, at| sent.since(*at) < FORGET_AFTER);
         last.insert(id, sent);
     }
@@ -55,7 +71,7 @@ impl Pulse {
 
     /// The followers that accepted something that was sent within `window` of `now`.
     pub(crate) fn alive(&self, now: BootTime, window: Duration) -> BTreeSet<NodeId> {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = last.iter().filter(|(_, sent)| now.since(**sent) <= window);
         recent.map(|(id, _)| *id).collect()
     }
@@ -124,6 +140,7 @@ impl<E: Environment> RaftNetwork<Types<E>> for Client<E> {
             entries: rpc.entries.iter().map(entry_out).collect(),
             committed: rpc.leader_commit.as_ref().map(position_out),
         });
+        (self.network.pulse).tells(rpc.leader_commit.as_ref().map(|at| at.index));
         let sent = E::boot_time();
         let Reply::Append(reply) = self.call(ask).await? else {
             return Err(unreachable("another kind of answer").into());
