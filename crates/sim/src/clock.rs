@@ -75,6 +75,9 @@ impl Clock {
         let forward = u64::try_from(forward.as_nanos()).unwrap_or(u64::MAX);
         self.boot += forward;
         self.slept += forward;
+        if let Some(since) = &mut self.suspended {
+            *since += forward;
+        }
     }
 }
 

@@ -35,4 +35,10 @@ fn only_the_boot_clock_goes_on_in_a_suspend() {
     clock.step(Duration::from_secs(10));
     assert_eq!(clock.monotonic(5 * SECOND), 2 * SECOND);
     assert_eq!(clock.boot(5 * SECOND), Duration::from_secs(15));
+    // Not even a step in the middle of a suspend moves the monotonic clock.
+    clock.suspend(5 * SECOND);
+    clock.step(Duration::from_secs(1));
+    assert_eq!(clock.monotonic(6 * SECOND), 2 * SECOND);
+    clock.wake(7 * SECOND);
+    assert_eq!(clock.monotonic(7 * SECOND), 2 * SECOND);
 }
