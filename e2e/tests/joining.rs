@@ -1,5 +1,7 @@
 //! A server that lost everything comes back with a token; tokens that are no good change nothing.
 
+#![allow(clippy::print_stderr, reason = "a failed test shows the logs")]
+
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
