@@ -95,8 +95,6 @@ fn work_takes_its_time_and_ends_even_if_nobody_waits() {
         let _ = SimEnvironment::timeout(Duration::from_millis(1), work).await;
         blocking(move || *second.lock().unwrap() += 10).await;
     });
-    executor.run_until(5_000_000, || Ok(())).unwrap();
-    assert_eq!(*done.lock().unwrap(), 0);
     executor.run_until(50_000_000, || Ok(())).unwrap();
     assert_eq!(*done.lock().unwrap(), 11);
     assert_eq!(executor.current(), WORLD);
