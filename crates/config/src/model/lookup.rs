@@ -40,26 +40,6 @@ impl Config {
         self.vip.addresses.first().map(|vip| vip.ip)
     }
 
-    /// The server that holds the floating address: the first `edge` server of the file. `None`
-    /// without `vip`.
-    pub fn floating_holder(&self) -> Option<&Server> {
-        self.vip.addresses.first()?;
-        self.with_role(Role::Edge).next()
-    }
-
-    /// Addresses on which a server's edge listens: its own, and the floating one where it holds
-    /// that. Empty for a server without the role.
-    pub fn edge_addresses(&self, server: &Server) -> Vec<IpAddr> {
-        if !server.roles.has(Role::Edge) {
-            return Vec::new();
-        }
-        let floating = self
-            .floating_holder()
-            .filter(|holder| holder.name == server.name)
-            .and_then(|_| self.floating_address());
-        std::iter::once(server.address).chain(floating).collect()
-    }
-
     /// Where a server keeps its state: `<data>/<server name>`.
     pub fn state_dir(&self, server: &ServerName) -> PathBuf {
         self.cluster.data.join(server.as_str())

@@ -173,7 +173,6 @@ fn answers_questions() {
     assert_eq!(config.server(&ServerName::new("nine").unwrap()), None);
     assert_eq!(config.with_role(Role::Web).count(), 3);
     assert_eq!(config.primary(), Some(one));
-    assert_eq!(config.floating_holder(), Some(one));
     assert_eq!(
         config
             .addresses()
@@ -182,11 +181,6 @@ fn answers_questions() {
             .collect::<Vec<_>>(),
         ["10.0.0.100/24"]
     );
-    assert_eq!(
-        config.edge_addresses(one),
-        [ip("10.0.0.1"), ip("10.0.0.100")]
-    );
-    assert_eq!(config.edge_addresses(two), [ip("10.0.0.2")]);
     assert_eq!(one.loopback(), ip("127.0.0.1"));
     assert_eq!(
         config.state_dir(&one.name),
@@ -212,7 +206,7 @@ fn the_mode_of_a_floating_address_follows_from_it() {
     assert_eq!(parse(DESIGN).vip.mode, VipMode::L2 { interface: None });
     let without = parse(&DESIGN.replace("vip = ", "#vip = "));
     assert_eq!(without.vip.mode, VipMode::None);
-    assert_eq!(without.floating_holder(), None);
+    assert_eq!(without.floating_address(), None);
     let vip = "[vip]\nmode = \"l2\"\ninterface = \"eth0\"\n[[server]]";
     let config = parse(&DESIGN.replacen("[[server]]", vip, 1));
     let interface = Some("eth0".to_owned());
