@@ -266,6 +266,10 @@ impl Demo {
 
     /// Starts one server again, as its service manager would: `trilith run`.
     pub fn run_server(&mut self, server: &str) -> Result<()> {
+        self.run_server_with(server, &[])
+    }
+
+    fn run_server_with(&mut self, server: &str, flags: &[&str]) -> Result<()> {
         let log = self
             .dir
             .join(format!("{server}-again-{}.log", self.apart.len()));
@@ -275,6 +279,7 @@ impl Demo {
             .arg("--config")
             .arg(self.config_file())
             .args(["--server", server])
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -284,11 +289,12 @@ impl Demo {
         Ok(())
     }
 
-    /// Starts every server with `trilith run`, in place of the demo, and waits until the site answers.
+    /// Starts every server with `trilith run`, in place of the demo, and waits until the site answers. What
+    /// the config file says now is in force, whatever it was before.
     pub fn run_servers(&mut self) -> Result<()> {
         ensure!(!self.running, "stop the demo first");
         for server in self.servers()? {
-            self.run_server(&server)?;
+            self.run_server_with(&server, &["--use-file"])?;
         }
         self.await_ready()
     }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use trilith_e2e::{Demo, DemoOptions, Kill, drills_per_fault, holds_within, no_labs_here};
+use trilith_e2e::{Client, Demo, DemoOptions, Kill, drills_per_fault, holds_within, no_labs_here};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Long enough for the address to move, and for an orphan to take it.
@@ -63,6 +63,43 @@ fn all_servers_are_killed_at_once() -> Result<()> {
     let page = demo.client().get("/")?.expect(200)?.text();
     ensure!(page.contains("before it"), "{page}");
     demo.stop()
+}
+
+/// Without a majority nobody may take the floating address, but what a server knows is enough to go on.
+#[test]
+fn a_server_whose_majority_is_gone_goes_on_serving() -> Result<()> {
+    let mut demo = Demo::start(DemoOptions::default())?;
+    let servers = demo.servers()?;
+    let (alone, others) = servers.split_first().context("no servers")?;
+    for server in others {
+        demo.kill(server, Kill::Agent)?;
+    }
+    holds_within(
+        "it knows that it is alone, and has given the address up",
+        PATIENCE,
+        || {
+            let status = demo.status()?;
+            Ok(status["store"]["has_quorum"] == true || !holders(&demo)?.is_empty())
+        },
+        |not_yet| !not_yet,
+    )?;
+    let own = (demo.block().address(1), demo.block().http_port());
+    let mut client = Client::new(own.into());
+    for _ in 0..50 {
+        client.get("/whoami")?.expect(200)?;
+        client.get("/assets/site.css")?.expect(200)?;
+    }
+    for server in others {
+        demo.run_server(server)?;
+    }
+    demo.await_ready()?;
+    ensure!(
+        holders(&demo)?.len() == 1,
+        "who holds it? {:?}",
+        holders(&demo)?
+    );
+    ensure!(demo.server_state(alone)? == "ready");
+    end(demo)
 }
 
 #[test]

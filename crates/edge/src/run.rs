@@ -16,7 +16,9 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ProtocolVersion;
 use trilith_http::{ConnInfo, TlsInfo, serve_connection};
-use trilith_net::{ConnectionLimit, Drain, Workers, accept_loop, listen_each};
+use trilith_net::{
+    ConnectionLimit, Drain, DrainTrigger, Workers, accept_loop, drain_pair, listen_each,
+};
 use trilith_telemetry::{AccessLogFile, Telemetry};
 use trilith_web::Web;
 
@@ -104,7 +106,8 @@ impl Edge {
                 sockets_of_worker.push((socket, listener.tls));
             }
         }
-        let control = self.start_control(&drain)?;
+        let (leaving, left) = drain_pair();
+        let control = self.start_control(&left)?;
         let (open, closed) = mpsc::channel(1);
         let limits = Limits {
             all: ConnectionLimit::new(options.client.connections_max, 0),
@@ -131,6 +134,7 @@ impl Edge {
             tracing::info!(address = %listener.address, tls = listener.tls, "edge is listening");
         }
         Ok(Running {
+            leaving,
             floating: Arc::new(Floating::new(&addresses, to_workers)),
             listeners: addresses,
             drain,
@@ -223,6 +227,7 @@ fn check_listeners(options: &Options) -> Result<(), Error> {
 pub struct Running {
     listeners: Vec<Listener>,
     floating: Arc<Floating>,
+    leaving: DrainTrigger,
     drain: Drain,
     drain_timeout: Duration,
     limit: ConnectionLimit,
@@ -249,6 +254,11 @@ impl Running {
         self.floating.clone()
     }
 
+    /// This server is about to stop: that others go as well is nothing to warn of from now on.
+    pub fn leave(&self) {
+        self.leaving.start();
+    }
+
     /// Client connections open now.
     pub fn connections(&self) -> usize {
         self.limit.open()
@@ -258,6 +268,7 @@ impl Running {
     /// has passed. What is left then ends with its worker.
     pub async fn finish(mut self) -> Drained {
         self.drain.wait().await;
+        self.leave();
         self.floating.close_for_good().await;
         let all_closed = async { while self.closed.recv().await.is_some() {} };
         let left = match timeout(self.drain_timeout, all_closed).await {

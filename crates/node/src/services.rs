@@ -474,6 +474,9 @@ impl Services {
     /// once it drains, cuts short whatever waits for somebody else.
     pub async fn stop(mut self, hurry: Drain) {
         self.board.set_draining(true);
+        if let Some(edge) = &self.edge {
+            edge.service.leave();
+        }
         // The addresses first: another edge answers for them before this one stops.
         if let Some(floating) = self.floating.take() {
             unless(&hurry, floating.stop()).await;

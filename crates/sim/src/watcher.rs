@@ -1,6 +1,6 @@
 //! What must hold at every step, checked on everything that any server shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +24,8 @@ pub struct Watcher {
     states: BTreeMap<Revision, u64>,
     /// A lease has one holder per epoch.
     leases: BTreeMap<(Key, Epoch), ServerName>,
-    /// A term has one leader.
-    leaders: BTreeMap<u64, ServerName>,
+    /// Every leadership that was seen: term and leader.
+    leaders: BTreeSet<(u64, ServerName)>,
     /// What was acknowledged: the revision of the last write of each key.
     acknowledged: BTreeMap<Key, Revision>,
     /// Where the state machines of addresses listen.
@@ -81,14 +81,10 @@ impl World {
     /// The term, if this server leads.
     fn see_membership(&self, server: usize, membership: &Membership) -> Option<u64> {
         let leader = membership.leader.as_ref()?;
-        let mut watcher = lock(&self.watcher);
-        let known = watcher.leaders.entry(membership.term);
-        let known = known.or_insert_with(|| leader.clone()).clone();
-        drop(watcher);
-        if known != *leader {
-            let term = membership.term;
-            self.violate(format!("term {term} has two leaders: {known} and {leader}"));
-        }
+        // A term may have several leaders, one after the other: openraft orders votes by term, then by
+        // candidate.
+        let leadership = (membership.term, leader.clone());
+        lock(&self.watcher).leaders.insert(leadership);
         if *leader != server_name(server) {
             return None;
         }

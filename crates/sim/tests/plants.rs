@@ -36,7 +36,6 @@ fn a_vote_forgotten_on_restart() {
     noticed(
         Plant::ForgottenVote,
         &[
-            "two leaders",
             "another one on",
             "acknowledged",
             "panicked",

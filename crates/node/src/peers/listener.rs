@@ -215,7 +215,7 @@ impl Serving {
                 serving.serve_api(hello, remote, deadline).await;
             });
         } else {
-            self.serve_edge(hello, remote, deadline, &edge).await;
+            self.serve_edge(hello, remote, deadline, edge).await;
             drop(permit);
         }
     }
@@ -249,13 +249,15 @@ impl Serving {
         hello: Hello,
         remote: SocketAddr,
         deadline: Instant,
-        edge: &EdgeServing,
+        edge: EdgeServing,
     ) {
         let Some((stream, peer)) = self.handshake(hello, remote, deadline).await else {
             return;
         };
         let protocol = stream.get_ref().1.alpn_protocol();
         if protocol == Some(ALPN_SQL) {
+            // Sessions of apps elsewhere last as long as the apps: the drain does not wait for them.
+            drop(edge);
             return self.serve_sql(stream, &peer).await;
         }
         let is_http = protocol == Some(ALPN_HTTP);
@@ -277,7 +279,7 @@ impl Serving {
             () = self.forgotten(&peer) => {}
         }
         // Only now.
-        let _ = &edge.open;
+        drop(edge.open);
     }
 
     /// A session of another server's sql entry.
