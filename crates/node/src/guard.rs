@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal};
 use tokio::sync::watch;
 use trilith_base::BootTime;
+use trilith_vip::limits::SUSPEND_CHECK;
 
 use crate::error::NodeError;
 
@@ -122,7 +123,8 @@ pub fn run(addresses: &[IpAddr]) -> io::Result<()> {
     let mut deadline = None;
     loop {
         let left = deadline.map_or(IDLE_POLL, |at: BootTime| {
-            (at + GRACE).since(BootTime::now())
+            // poll(2) does not count a suspend.
+            (at + GRACE).since(BootTime::now()).min(SUSPEND_CHECK)
         });
         if wait_readable(&pipe, left)? {
             match read_all(&pipe)? {

@@ -114,3 +114,9 @@ pub const RELEASE_ALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// A list of interfaces or addresses that the kernel has no time for is asked for again.
 pub(crate) const LIST_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) const LIST_TRIES: u32 = 20;
+
+/// While an address is held, how soon after a suspend the loop sees that time has passed. Part of what
+/// the simulation allows a machine that wakes.
+pub const SUSPEND_CHECK: Duration = Duration::from_millis(50);
+/// With nothing to do, the loop waits for news, and no longer than this.
+pub(crate) const IDLE_WAIT: Duration = Duration::from_secs(3600);

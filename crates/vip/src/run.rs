@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -20,7 +19,9 @@ use crate::fsm::{
 };
 use crate::hook::Hook;
 use crate::l2::L2;
-use crate::limits::{LOOP_DELAY_EVENT, RELEASE_ALL_TIMEOUT, STORE_TIMEOUT};
+use crate::limits::{
+    IDLE_WAIT, LOOP_DELAY_EVENT, RELEASE_ALL_TIMEOUT, STORE_TIMEOUT, SUSPEND_CHECK,
+};
 use crate::loopback::Listeners;
 use crate::options::{Mode, Options};
 use crate::status::AddressStatus;
@@ -204,7 +205,11 @@ impl Loop {
                 .iter()
                 .filter_map(|a| a.fsm.next_wakeup())
                 .min();
-            let wait = wakeup.map_or(Duration::from_secs(3600), |at| at.since(BootTime::now()));
+            let mut wait = wakeup.map_or(IDLE_WAIT, |at| at.since(BootTime::now()));
+            if self.deadline.borrow().is_some() {
+                // A sleep does not go on while the machine is suspended; a lease runs out meanwhile.
+                wait = wait.min(SUSPEND_CHECK);
+            }
             tokio::select! {
                 // Time first: whatever else there is, an address whose time has come goes.
                 biased;

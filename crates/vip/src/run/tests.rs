@@ -1,5 +1,7 @@
 //! Whole loops over the store in one process, in real time. Nothing here asserts how long something took.
 
+use std::time::Duration;
+
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
