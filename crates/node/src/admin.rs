@@ -41,7 +41,7 @@ impl AdminSocket {
             _ => {}
         }
         let listener = UnixListener::bind(&path).map_err(&failed)?;
-        // Nobody can have connected to it in between: `run` belongs to the server's user.
+        // Until then the umask keeps others out: to connect takes the permission to write (unix(7)).
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(&failed)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {

@@ -1,9 +1,8 @@
 //! Whole loops over the store in one process, in real time. Nothing here asserts how long something took.
 
-use std::time::Duration;
-
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use trilith_base::ServerName;
