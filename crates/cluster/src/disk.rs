@@ -1,20 +1,26 @@
 //! The store's one file: log, vote, snapshot.
 //!
-//! Every change is one redb transaction that is durable before the call returns. Damage is found
-//! when the file is opened: every page against redb's checksums, every record against ours. A
-//! damaged file is set aside and a new one begun under a new id, because a server that forgot a
+//! Every change is one redb transaction that is durable before the call returns, and so is its number
+//! in the witness. Damage is found when the file is opened: every page against redb's checksums,
+//! every record against ours, the whole against the witness: redb may have gone back to the commit
+//! before. A damaged file is set aside and a new one begun under a new id, because a server that forgot a
 //! vote or an entry it acknowledged must not count as the one that gave it.
 
 mod log;
 mod machine;
 mod medium;
+mod part;
 mod record;
+mod witness;
 
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -24,7 +30,9 @@ use crate::options::{DiskPlace, Medium};
 
 pub(crate) use log::LogStore;
 pub(crate) use machine::{Applied, StateMachine, meta};
+pub use part::DatabasePart;
 use record::{Damage, Generation, seal, unseal};
+use witness::Witness;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
@@ -39,13 +47,18 @@ const FORMAT: u32 = 1;
 pub(crate) struct Disk {
     id: NodeId,
     /// `None` once closed.
-    database: RwLock<Option<Database>>,
+    file: RwLock<Option<File>>,
     /// Of the last commit; held during a commit, so that one follows the other.
     generation: Mutex<Generation>,
     begun: HighestVote,
     /// The last position known to be committed: goes into the file with the next write. That it may
     /// be lost costs nothing: the next leader says it again.
     committed: Mutex<Option<Position>>,
+}
+
+struct File {
+    database: Database,
+    witness: Witness,
 }
 
 /// The highest vote this server ever *began* to save. It is raised before the write starts, so a
@@ -66,6 +79,8 @@ pub(crate) enum DiskError {
     Database(String),
     #[error("damaged: {0}")]
     Damaged(#[from] Damage),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
     #[error("cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("closed")]
@@ -116,12 +131,18 @@ impl Disk {
 
     fn open_medium(medium: &dyn Medium, id: &impl Fn() -> NodeId) -> Result<Self, Refusal> {
         let failed = |error: std::io::Error| Refusal::Failed(error.to_string());
-        let backend = medium.open().map_err(failed)?;
-        let empty = backend.len().map_err(failed)? == 0;
+        let storage: Arc<dyn StorageBackend> = medium.open().map_err(failed)?.into();
+        let empty = storage.len().map_err(failed)? == 0;
+        if witness::without_witness(&*storage).map_err(failed)? {
+            let reason = "it was written before the first release, in another form: stop this \
+                 server, move the file away and start it again; one server after the other, so that \
+                 each gets everything back from the others";
+            return Err(Refusal::Failed(reason.to_owned()));
+        }
         let database = redb::Builder::new()
             .set_cache_size(CACHE_BYTES)
             .set_check_integrity_on_open(true)
-            .create_with_backend(medium::Boxed(backend))
+            .create_with_backend(DatabasePart::of(storage.clone()))
             .map_err(|error| match error {
                 DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
                     Refusal::Failed(error.to_string())
@@ -138,9 +159,11 @@ impl Disk {
                 }
                 error => Refusal::Damaged(error.to_string()),
             })?;
+        // redb has locked the file: nobody else writes the witness now.
+        let witness = Witness::new(storage);
         let mut disk = Self {
             id: 0,
-            database: RwLock::new(Some(database)),
+            file: RwLock::new(Some(File { database, witness })),
             generation: Mutex::new(0),
             begun: HighestVote(Mutex::new((0, 0))),
             committed: Mutex::new(None),
@@ -154,8 +177,10 @@ impl Disk {
             disk.write(|change| change.put_meta("life", &life))
                 .map_err(|error| Refusal::Failed(error.to_string()))?;
         } else {
-            disk.verify()
-                .map_err(|error| Refusal::Damaged(error.to_string()))?;
+            (disk.verify()).map_err(|error| Refusal::Damaged(error.to_string()))?;
+            // From here on others are told of it, also of a commit that a power cut or a kill
+            // separated from its witness.
+            (disk.bear_witness()).map_err(|error| Refusal::Failed(error.to_string()))?;
         }
         Ok(disk)
     }
@@ -178,6 +203,11 @@ impl Disk {
             return Err(damage("life", problem).into());
         }
         let newest: Generation = self.meta("generation")?.unwrap_or(0);
+        let witnessed = self.with(|file| file.witness.read())?;
+        if newest < witnessed {
+            let problem = format!("{newest}, but {witnessed} was reached: an older state is back");
+            return Err(damage("generation", problem).into());
+        }
         let vote: Vote = self.meta("vote")?.unwrap_or_default();
         let purged: Option<Position> = self.meta("purged")?.flatten();
         let committed: Option<Position> = self.meta("committed")?.flatten();
@@ -230,7 +260,7 @@ impl Disk {
     pub(crate) fn close(&self) {
         // What is known to be committed spares the next start from waiting for a leader.
         let _ = self.write(|_| Ok(()));
-        *(self.database.write()).unwrap_or_else(PoisonError::into_inner) = None;
+        *(self.file.write()).unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(crate) fn vote(&self) -> Result<Option<Vote>, DiskError> {
@@ -373,39 +403,45 @@ impl Disk {
         })
     }
 
+    fn with<T>(&self, work: impl FnOnce(&File) -> Result<T, DiskError>) -> Result<T, DiskError> {
+        let file = (self.file.read()).unwrap_or_else(PoisonError::into_inner);
+        work(file.as_ref().ok_or(DiskError::Closed)?)
+    }
+
     fn read<T>(
         &self,
         work: impl FnOnce(&redb::ReadTransaction) -> Result<T, DiskError>,
     ) -> Result<T, DiskError> {
-        let database = (self.database.read()).unwrap_or_else(PoisonError::into_inner);
-        let txn = (database.as_ref().ok_or(DiskError::Closed)?)
-            .begin_read()
-            .map_err(self::database)?;
-        work(&txn)
+        self.with(|file| work(&file.database.begin_read().map_err(database)?))
     }
 
-    /// One durable transaction.
+    /// Says in the witness what the database has.
+    fn bear_witness(&self) -> Result<(), DiskError> {
+        self.with(|file| file.witness.write(*lock(&self.generation)))
+    }
+
+    /// One durable transaction, and its witness.
     fn write(
         &self,
         work: impl FnOnce(&mut Change<'_>) -> Result<(), DiskError>,
     ) -> Result<(), DiskError> {
-        let database = (self.database.read()).unwrap_or_else(PoisonError::into_inner);
-        let database = database.as_ref().ok_or(DiskError::Closed)?;
-        let mut generation = lock(&self.generation);
-        let mut txn = database.begin_write().map_err(self::database)?;
-        txn.set_durability(Durability::Immediate)
-            .map_err(self::database)?;
-        let next = *generation + 1;
-        let mut change = Change {
-            txn: &txn,
-            generation: next,
-        };
-        work(&mut change)?;
-        change.put_meta("generation", &next)?;
-        change.put_meta("committed", &*lock(&self.committed))?;
-        txn.commit().map_err(self::database)?;
-        *generation = next;
-        Ok(())
+        self.with(|file| {
+            let mut generation = lock(&self.generation);
+            let mut txn = file.database.begin_write().map_err(database)?;
+            txn.set_durability(Durability::Immediate)
+                .map_err(database)?;
+            let next = *generation + 1;
+            let mut change = Change {
+                txn: &txn,
+                generation: next,
+            };
+            work(&mut change)?;
+            change.put_meta("generation", &next)?;
+            change.put_meta("committed", &*lock(&self.committed))?;
+            txn.commit().map_err(database)?;
+            *generation = next;
+            file.witness.write(next)
+        })
     }
 }
 

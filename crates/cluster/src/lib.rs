@@ -33,6 +33,7 @@ mod store;
 mod token;
 mod transport;
 
+pub use disk::DatabasePart;
 pub use environment::Environment;
 pub use error::Error;
 pub use etcd::{EtcdOptions, EtcdStore};

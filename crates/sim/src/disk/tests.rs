@@ -1,16 +1,16 @@
 use super::*;
 use crate::environment::SimEnvironment;
 use crate::executor::{Executor, WORLD};
-use crate::forget::Sized;
 use openraft::AsyncRuntime;
 use redb::{Database, ReadableDatabase, TableDefinition};
+use trilith_cluster::DatabasePart;
 
 const TABLE: TableDefinition<'static, u64, u64> = TableDefinition::new("t");
 
 fn open(disk: &Arc<Disk>) -> Database {
     let handle = File::new(disk.clone()).open().expect("a disk opens");
     Database::builder()
-        .create_with_backend(Sized(handle))
+        .create_with_backend(DatabasePart::of(handle.into()))
         .expect("the file is whole")
 }
 
