@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -152,19 +152,25 @@ impl Ca {
         address: IpAddr,
         now: SystemTime,
     ) -> Result<CertifiedKey, TlsError> {
-        let dns = peer_dns_name(server);
-        let san = dns
-            .as_str()
-            .try_into()
-            .map_err(issue_error(std::slice::from_ref(&dns)))?;
-        let sans = vec![SanType::DnsName(san), SanType::IpAddress(address)];
-        let usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            // Only these certificates have it: peers ask for it, so that a site's key opens no
-            // door.
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        self.issue(server.as_str(), sans, usages, now)
+        let sans = peer_sans(server, &[address])?;
+        self.issue(server.as_str(), sans, peer_usages(), now)
+    }
+
+    /// The same for a program that reads its certificate and key from files: PostgreSQL, and libpq.
+    /// `addresses` are all those that the server listens on.
+    pub fn issue_peer_pem(
+        &self,
+        server: &ServerName,
+        addresses: &[IpAddr],
+        now: SystemTime,
+    ) -> Result<PemIdentity, TlsError> {
+        let sans = peer_sans(server, addresses)?;
+        let (certificate, key) = self.sign(server.as_str(), sans, peer_usages(), now)?;
+        Ok(PemIdentity {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+            ca: self.certificate_pem.clone(),
+        })
     }
 
     pub(crate) fn issue(
@@ -174,6 +180,19 @@ impl Ca {
         usages: Vec<ExtendedKeyUsagePurpose>,
         now: SystemTime,
     ) -> Result<CertifiedKey, TlsError> {
+        let (certificate, key) = self.sign(subject, sans, usages, now)?;
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let chain = vec![certificate.der().clone(), self.certificate.clone()];
+        Ok(CertifiedKey::from_der(chain, key, &provider())?)
+    }
+
+    fn sign(
+        &self,
+        subject: &str,
+        sans: Vec<SanType>,
+        usages: Vec<ExtendedKeyUsagePurpose>,
+        now: SystemTime,
+    ) -> Result<(Certificate, KeyPair), TlsError> {
         let failed = issue_error(&[subject.to_owned()]);
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -186,9 +205,7 @@ impl Ca {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(&failed)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(&failed)?;
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let chain = vec![certificate.der().clone(), self.certificate.clone()];
-        Ok(CertifiedKey::from_der(chain, key, &provider())?)
+        Ok((certificate, key))
     }
 }
 
@@ -197,6 +214,43 @@ impl std::fmt::Debug for Ca {
         // Never the key.
         f.write_str("Ca")
     }
+}
+
+/// A server's certificate and key as text in PEM. `Debug` shows neither.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PemIdentity {
+    /// The server's certificate.
+    pub certificate: String,
+    /// Its private key (PKCS #8).
+    pub key: String,
+    /// Certificates of the authorities that the server's peers must have theirs from.
+    pub ca: String,
+}
+
+impl std::fmt::Debug for PemIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PemIdentity")
+    }
+}
+
+fn peer_sans(server: &ServerName, addresses: &[IpAddr]) -> Result<Vec<SanType>, TlsError> {
+    let dns = peer_dns_name(server);
+    let name = dns
+        .as_str()
+        .try_into()
+        .map_err(issue_error(std::slice::from_ref(&dns)))?;
+    let mut sans = vec![SanType::DnsName(name)];
+    sans.extend(addresses.iter().copied().map(SanType::IpAddress));
+    Ok(sans)
+}
+
+/// Only certificates of servers are good for clients: whoever asks for one asks for that as well, so that
+/// a site's key opens no door.
+fn peer_usages() -> Vec<ExtendedKeyUsagePurpose> {
+    vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ]
 }
 
 fn ca_params(cluster: &str, now: SystemTime) -> CertificateParams {

@@ -17,10 +17,12 @@ mod peer;
 mod provider;
 mod sessions;
 
-pub use ca::{CA_CERTIFICATE_FILE, CA_KEY_FILE, Ca};
+pub use ca::{CA_CERTIFICATE_FILE, CA_KEY_FILE, Ca, PemIdentity};
 pub use certs::{SiteCertificate, SiteCertificates, load_certificate};
 pub use error::TlsError;
 pub use join::{Fingerprint, join_client_config};
 pub use limits::{CA_VALIDITY, LEAF_REISSUE_INTERVAL, LEAF_VALIDITY};
-pub use peer::{ALPN_HTTP, ALPN_JOIN, ALPN_PEER, ALPN_SQL, PeerIdentity, peer_name, peer_of};
+pub use peer::{
+    ALPN_HTTP, ALPN_JOIN, ALPN_PEER, ALPN_POSTGRES, ALPN_SQL, PeerIdentity, peer_name, peer_of,
+};
 pub use rustls::sign::CertifiedKey;

@@ -27,6 +27,8 @@ pub const ALPN_HTTP: &[u8] = b"trilith-http";
 pub const ALPN_PEER: &[u8] = b"trilith-peer";
 /// ALPN of the way to a server's PostgreSQL: its protocol (version 3), from the first byte.
 pub const ALPN_SQL: &[u8] = b"trilith-sql";
+/// ALPN of PostgreSQL itself, on its own port (IANA: `postgresql`). Its versions before 17 do not look at it.
+pub const ALPN_POSTGRES: &[u8] = b"postgresql";
 /// ALPN of a server that has no certificate yet, and comes with a token.
 pub const ALPN_JOIN: &[u8] = b"trilith-join";
 
@@ -101,8 +103,8 @@ impl PeerIdentity {
         Ok(Arc::new(config))
     }
 
-    /// For connections to peers; `alpn` is [`ALPN_HTTP`], [`ALPN_PEER`] or [`ALPN_SQL`]. Use [`peer_name`] as the
-    /// name to verify.
+    /// For connections to peers; `alpn` is [`ALPN_HTTP`], [`ALPN_PEER`], [`ALPN_SQL`] or [`ALPN_POSTGRES`]. Use
+    /// [`peer_name`] as the name to verify.
     pub fn client_config(&self, alpn: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?

@@ -77,3 +77,26 @@ fn impossible_names_are_refused() {
             .is_ok()
     );
 }
+
+#[test]
+fn a_server_in_pem_is_a_peer_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = Ca::create(dir.path(), "foobar", now()).unwrap();
+    let one = ServerName::new("one").unwrap();
+    let addresses = [[10, 0, 0, 1].into(), [127, 0, 0, 1].into()];
+    let pem = ca.issue_peer_pem(&one, &addresses, now()).unwrap();
+    assert_eq!(pem.ca, ca.certificate_pem());
+    assert_eq!(format!("{pem:?}"), "PemIdentity");
+
+    let certificate = CertificateDer::from_pem_slice(pem.certificate.as_bytes()).unwrap();
+    assert_eq!(crate::peer_of(&certificate).unwrap(), one);
+    // They belong together.
+    let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).unwrap();
+    CertifiedKey::from_der(vec![certificate.clone()], key, &provider()).unwrap();
+
+    let leaf = webpki::EndEntityCert::try_from(&certificate).unwrap();
+    for name in ["one.trilith.internal", "10.0.0.1", "127.0.0.1"] {
+        let name = rustls::pki_types::ServerName::try_from(name).unwrap();
+        leaf.verify_is_valid_for_subject_name(&name).unwrap();
+    }
+}
