@@ -1,0 +1,154 @@
+//! The store's transactions behind the steps.
+
+use trilith_base::ServerName;
+use trilith_consensus::{Condition, Epoch, Revision, Txn, Write};
+
+use crate::policy::Policy;
+use crate::record::{
+    ClusterRecord, Record, Report, cluster_key, encode, lease_key, paused_key, record_key,
+    reinit_key, report_key, request_key,
+};
+
+/// An entry to be written over the one that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written<T> {
+    pub value: T,
+    /// Of the entry that it replaces; `None`: there was none.
+    pub over: Option<Revision>,
+}
+
+/// Takes the lease, if everything that spoke for it is still so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakeLease {
+    /// The record of the new term.
+    pub record: Record,
+    /// Of the record read; `None`: there was none.
+    pub over: Option<Revision>,
+    /// The reports that were counted.
+    pub reports: Vec<(ServerName, Revision)>,
+    /// The operator's request that this fulfils.
+    pub fulfils: Option<Revision>,
+}
+
+impl TakeLease {
+    pub fn txn(&self, policy: &Policy) -> Txn {
+        let mut txn = Txn::new()
+            .when(unchanged_record(self.over))
+            .when(Condition::Absent { key: paused_key() });
+        for (server, version) in &self.reports {
+            txn = txn.when(Condition::Unchanged {
+                key: report_key(server),
+                version: *version,
+            });
+        }
+        let mut txn = txn
+            .then(Write::Grant {
+                lease: lease_key(),
+                holder: policy.me.clone(),
+                ttl: policy.ttl,
+            })
+            .then(put_record(&self.record));
+        if let Some(version) = self.fulfils {
+            txn = forget_request(txn, version);
+        }
+        txn
+    }
+}
+
+/// Writes the record, if this server still holds the lease.
+pub fn write_record(written: &Written<Record>, epoch: Epoch) -> Txn {
+    Txn::new()
+        .when(held(epoch))
+        .when(unchanged_record(written.over))
+        .then(put_record(&written.value))
+}
+
+/// Gives the lease back; with a record, what the next primary needs to know. `request`: fulfilled by it.
+pub fn give_up(record: Option<&Written<Record>>, epoch: Epoch, request: Option<Revision>) -> Txn {
+    let mut txn = Txn::new();
+    if let Some(written) = record {
+        txn = txn.when(unchanged_record(written.over));
+    }
+    txn = txn.then(Write::Revoke {
+        lease: lease_key(),
+        epoch,
+    });
+    if let Some(written) = record {
+        txn = txn.then(put_record(&written.value));
+    }
+    match request {
+        Some(version) => forget_request(txn, version),
+        None => txn,
+    }
+}
+
+/// Which database this is. Once.
+pub fn found(system_id: u64, epoch: Epoch) -> Txn {
+    Txn::new()
+        .when(held(epoch))
+        .when(Condition::Absent { key: cluster_key() })
+        .then(Write::Put {
+            key: cluster_key(),
+            value: encode(&ClusterRecord { system_id }),
+        })
+}
+
+/// A report takes the place of the last one, whatever that was: nobody else writes it.
+pub fn report(me: &ServerName, report: &Report) -> Txn {
+    Txn::new().then(Write::Put {
+        key: report_key(me),
+        value: encode(report),
+    })
+}
+
+/// An operator's request, if there is none.
+pub fn request(request: &crate::record::Request) -> Txn {
+    Txn::new()
+        .when(Condition::Absent { key: request_key() })
+        .then(Write::Put {
+            key: request_key(),
+            value: encode(request),
+        })
+}
+
+/// The request is over.
+pub fn end_request(version: Revision) -> Txn {
+    forget_request(Txn::new(), version)
+}
+
+/// The request to copy anew is over.
+pub fn end_reinit(me: &ServerName) -> Txn {
+    Txn::new().then(Write::Delete {
+        key: reinit_key(me),
+    })
+}
+
+fn forget_request(txn: Txn, version: Revision) -> Txn {
+    txn.when(Condition::Unchanged {
+        key: request_key(),
+        version,
+    })
+    .then(Write::Delete { key: request_key() })
+}
+
+fn held(epoch: Epoch) -> Condition {
+    Condition::Held {
+        lease: lease_key(),
+        epoch,
+    }
+}
+
+fn unchanged_record(over: Option<Revision>) -> Condition {
+    let key = record_key();
+    match over {
+        Some(version) => Condition::Unchanged { key, version },
+        None => Condition::Absent { key },
+    }
+}
+
+fn put_record(record: &Record) -> Write {
+    Write::Put {
+        key: record_key(),
+        value: encode(record),
+    }
+}
