@@ -92,6 +92,12 @@ pub(crate) fn decide(
             };
         }
     }
+    if let Some(next) = &record.next
+        && *next != policy.me
+        && free_for < NEXT_PATIENCE
+    {
+        return not(format!("{next} is the next one"));
+    }
     // Its own disk has everything that it ever acknowledged.
     if record.primary == policy.me && kind == Kind::Primary {
         if observed.yielding {
@@ -106,7 +112,7 @@ pub(crate) fn decide(
         return not("this server gave the lease up a moment ago".to_owned());
     }
     if !record.open {
-        return unopened(policy, record, mine, &votes, reported, free_for, take);
+        return unopened(policy, record, mine, &votes, reported, take);
     }
     let Some(my_vote) = votes.iter().find(|vote| *vote.server == policy.me) else {
         return not("this server has not reported yet".to_owned());
@@ -186,7 +192,6 @@ fn unopened(
     mine: &History,
     votes: &[Vote<'_>],
     reported: BTreeSet<ServerName>,
-    free_for: Duration,
     take: impl FnOnce(BTreeSet<ServerName>, Vec<&Vote<'_>>) -> Box<TakeLease>,
 ) -> Verdict {
     let Some(base) = record.base else {
@@ -194,12 +199,6 @@ fn unopened(
     };
     if !mine.contains(base) {
         return not(format!("this server lacks writes up to {base}"));
-    }
-    if let Some(next) = &record.next
-        && *next != policy.me
-        && free_for < NEXT_PATIENCE
-    {
-        return not(format!("{next} is the next one"));
     }
     let named = record.next.as_ref() == Some(&policy.me);
     let counted: Vec<_> = votes
