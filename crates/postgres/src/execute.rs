@@ -9,7 +9,9 @@ use tokio::time::{sleep, timeout};
 use trilith_base::{Clock, SystemClock};
 
 use crate::binaries::Binaries;
-use crate::conf::{CONF_FILE, INCLUDE_LINE, PASS_FILE, pg_hba, pgpass, trilith_conf};
+use crate::conf::{
+    Access, CONF_FILE, INCLUDE_LINE, PASS_FILE, pg_hba, pgpass, trilith_conf,
+};
 use crate::error::{Error, FileContext};
 use crate::event::{DataSetAside, PostgresReady, PostgresStopped};
 use crate::files::{move_aside, sibling, sync_file_system, sync_parent};
@@ -43,7 +45,7 @@ impl Manager {
                 self.programs(binaries).initdb(&target).await?;
                 self.finish_unfinished(target).await
             }
-            Step::BaseBackup { .. } => {
+            Step::BaseBackup { primary } => {
                 self.set_phase(Phase::BaseBackup { percent: None });
                 let target = self.make_unfinished().await?;
                 let on_percent = |percent| {
@@ -51,7 +53,7 @@ impl Manager {
                     self.set_phase(Phase::BaseBackup { percent });
                 };
                 self.programs(binaries)
-                    .base_backup(&target, on_percent)
+                    .base_backup(&primary, &target, on_percent)
                     .await?;
                 self.finish_unfinished(target).await
             }
@@ -134,8 +136,9 @@ impl Manager {
             let path = target.join(name);
             self.owner.write_file_if_changed(&path, text, 0o600)
         };
-        let mut changed = write(CONF_FILE, &trilith_conf(&self.options, &self.folder))?;
-        changed |= write("pg_hba.conf", &pg_hba(&self.options))?;
+        let mut changed = crate::tls::write_files(&self.options, &self.owner)?;
+        changed |= write(CONF_FILE, &trilith_conf(&self.options, &self.folder))?;
+        changed |= write("pg_hba.conf", &pg_hba(&self.options, Access::Open))?;
         if let Role::Replica { .. } = self.options.role {
             changed |= write(PASS_FILE, &pgpass(&self.options))?;
             changed |= write("standby.signal", "")?;

@@ -29,6 +29,7 @@ mod secrets;
 mod sql;
 mod status;
 mod supervise;
+mod tls;
 
 pub use binaries::{Binaries, find_bin_dir};
 pub use error::{BinariesError, Error, OptionsError, SqlError};
@@ -43,3 +44,4 @@ pub use options::{
 pub use run::{Postgres, stop_left_behind};
 pub use secrets::{Password, Secrets, SecretsError};
 pub use status::{CurrentRole, Phase, SlotStatus, Status};
+pub use tls::Tls;

@@ -70,6 +70,8 @@ pub const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// For roles, database and slots, when nothing is wrong.
 pub const SETUP_TIMEOUT: Duration = Duration::from_secs(120);
+/// Between two tries to put a new certificate in place.
+pub const TLS_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// For connecting to another server's PostgreSQL and asking it one thing.
 pub const PEER_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -18,6 +18,7 @@ use crate::lsn::Lsn;
 use crate::options::Peer;
 use crate::remote::{Session, describe, monitor_config, timed_out};
 use crate::secrets::Password;
+use crate::tls::Tls;
 
 /// Whom to ask, how often, how patiently.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct ObserverOptions {
     pub targets: Vec<Peer>,
     /// Of [`crate::MONITOR_ROLE`].
     pub password: Password,
+    /// Other servers answer over TLS only.
+    pub tls: Option<Tls>,
     /// Between the starts of two questions to one server.
     pub interval: Duration,
     /// For one question, connecting included. After that the server counts as down.
@@ -38,6 +41,7 @@ impl ObserverOptions {
         Self {
             targets,
             password,
+            tls: None,
             interval: OBSERVE_INTERVAL,
             timeout: OBSERVE_TIMEOUT,
         }
@@ -133,6 +137,8 @@ impl Observer {
         for (index, target) in options.targets.iter().enumerate() {
             let probe = Probe {
                 config: monitor_config(target.address, &options.password),
+                server: target.name.clone(),
+                tls: options.tls.clone(),
                 timeout: options.timeout,
                 connected: None,
             };
@@ -182,6 +188,8 @@ const QUERY: &str = "\
 
 struct Probe {
     config: tokio_postgres::Config,
+    server: ServerName,
+    tls: Option<Tls>,
     timeout: Duration,
     connected: Option<(Session, Statement)>,
 }
@@ -217,7 +225,9 @@ impl Probe {
         let (session, statement) = match &mut self.connected {
             Some(connected) => connected,
             empty => {
-                let session = Session::connect(&self.config, self.timeout).await?;
+                let (server, tls) = (&self.server, self.tls.as_ref());
+                let session =
+                    Session::connect_peer(&self.config, server, tls, self.timeout).await?;
                 let statement = session.prepare(QUERY).await.doing(doing)?;
                 empty.insert((session, statement))
             }

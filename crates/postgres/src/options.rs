@@ -1,7 +1,7 @@
 //! What `node` tells this crate.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,10 +13,11 @@ use crate::limits::{
     PARAMETER_VALUE_BYTES_MAX, PARAMETERS_MAX, PEERS_MAX,
 };
 use crate::secrets::Secrets;
+use crate::tls::Tls;
 
 /// The superuser that Trilith itself works with, over the local socket only.
 pub const ADMIN_ROLE: &str = "trilith_admin";
-/// The role that replicas stream with; it can do nothing else.
+/// The role that other servers stream, copy and rewind with. It may read everything and write nothing.
 pub const REPLICATION_ROLE: &str = "trilith_replication";
 /// The role that observers ask with (member of `pg_monitor`), in the database `postgres`.
 pub const MONITOR_ROLE: &str = "trilith_monitor";
@@ -42,9 +43,13 @@ pub struct Options {
     pub listen: Vec<IpAddr>,
     /// The port of every PostgreSQL of the cluster, 5433 unless told otherwise.
     pub port: u16,
-    /// Who may connect over TCP: the addresses of the cluster's servers. Those in `listen` are
-    /// allowed anyway, and 127.0.0.1 and ::1 when one of all of them is a loopback address.
+    /// Where the cluster's servers connect from. They may replicate and observe, with [`Options::tls`]; the
+    /// application connects from the addresses in `listen` only. A loopback address in either stands for
+    /// 127.0.0.1 or ::1 as well.
     pub allowed_clients: Vec<IpAddr>,
+    /// This server's certificate. Needed as soon as there are other database servers: without it they are
+    /// all refused.
+    pub tls: Option<Tls>,
     pub role: Role,
     pub secrets: Secrets,
     /// The application's database, owned by `user`.
@@ -129,6 +134,7 @@ impl Options {
             listen: Vec::new(),
             port: 5433,
             allowed_clients: Vec::new(),
+            tls: None,
             role,
             secrets,
             database: "app".to_owned(),
@@ -180,22 +186,6 @@ impl Options {
             Role::Primary { replicas } => replicas,
             Role::Replica { primary } => std::slice::from_ref(primary),
         }
-    }
-
-    /// Everybody who may connect over TCP, sorted, each once.
-    pub(crate) fn all_clients(&self) -> Vec<IpAddr> {
-        let mut all: Vec<IpAddr> = self.listen.clone();
-        all.extend(&self.allowed_clients);
-        // A socket that is not bound to 127.0.1.2 but connects to it comes from 127.0.0.1.
-        if all.iter().any(|ip| ip.is_ipv4() && ip.is_loopback()) {
-            all.push(Ipv4Addr::LOCALHOST.into());
-        }
-        if all.iter().any(|ip| ip.is_ipv6() && ip.is_loopback()) {
-            all.push(Ipv6Addr::LOCALHOST.into());
-        }
-        all.sort_unstable();
-        all.dedup();
-        all
     }
 
     /// The replicas that a commit may wait for; empty when commits wait for none.

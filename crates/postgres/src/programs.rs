@@ -16,7 +16,7 @@ use crate::error::{Error, FileContext};
 use crate::files::Owner;
 use crate::inspect::start_time;
 use crate::limits::{INITDB_TIMEOUT, PROGRAM_LINE_BYTES_MAX, PROGRAM_OUTPUT_LINES_MAX};
-use crate::options::{ADMIN_ROLE, Options, slot_name};
+use crate::options::{ADMIN_ROLE, Options, Peer, slot_name};
 use crate::postmaster::prepare;
 use crate::remote::timed_out;
 
@@ -74,6 +74,7 @@ impl Programs<'_> {
     /// durable yet. `on_percent` hears how far it is.
     pub async fn base_backup(
         &self,
+        primary: &Peer,
         target: &Path,
         mut on_percent: impl FnMut(u8),
     ) -> Result<(), Error> {
@@ -83,11 +84,11 @@ impl Programs<'_> {
             &pgpass(self.options),
         )?;
         // Not the replica's own name: what copies must not count as what confirms commits.
-        let primary = conninfo(self.options, "trilith_basebackup", &pass_file.path);
+        let source = conninfo(self.options, primary, "trilith_basebackup", &pass_file.path);
         let slot = slot_name(&self.options.server);
         let mut args: Vec<OsString> = [
             "--dbname",
-            primary.as_str(),
+            source.as_str(),
             "--wal-method=stream",
             "--slot",
             slot.as_str(),

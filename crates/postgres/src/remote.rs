@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::PgLsn;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls, Socket};
 use trilith_base::ServerName;
 
 use crate::error::{Error, SqlContext};
 use crate::limits::PEER_TIMEOUT;
 use crate::lsn::Lsn;
-use crate::options::{ADMIN_ROLE, MAINTENANCE_DATABASE, MONITOR_ROLE};
+use crate::options::{ADMIN_ROLE, MAINTENANCE_DATABASE, MONITOR_ROLE, Peer};
 use crate::secrets::Password;
+use crate::tls::Tls;
 
 /// A connection and the task that drives it. Dropping it closes the socket at once, without waiting
 /// for a peer that may be gone.
@@ -25,10 +27,33 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Connects, or gives up after `timeout`.
+    /// Connects without TLS, or gives up after `timeout`.
     pub async fn connect(config: &Config, timeout: Duration) -> Result<Self, Error> {
+        Self::connect_with(config, NoTls, timeout).await
+    }
+
+    /// Connects to another server's PostgreSQL: over TLS, unless there is none.
+    pub async fn connect_peer(
+        config: &Config,
+        server: &ServerName,
+        tls: Option<&Tls>,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        let Some(tls) = tls else {
+            return Self::connect(config, timeout).await;
+        };
+        let mut config = config.clone();
+        config.ssl_mode(SslMode::Require);
+        Self::connect_with(&config, tls.connector(server), timeout).await
+    }
+
+    async fn connect_with<T>(config: &Config, tls: T, timeout: Duration) -> Result<Self, Error>
+    where
+        T: MakeTlsConnect<Socket>,
+        T::Stream: Send + 'static,
+    {
         let doing = "connecting to PostgreSQL";
-        let connected = tokio::time::timeout(timeout, config.connect(NoTls)).await;
+        let connected = tokio::time::timeout(timeout, config.connect(tls)).await;
         let (client, connection) = connected
             .map_err(|_| timed_out(doing, timeout))?
             .doing(doing)?;
@@ -149,11 +174,16 @@ const PEER_QUERY: &str = "\
            (select active from pg_replication_slots where slot_name = $1),
            (select wal_status from pg_replication_slots where slot_name = $1)";
 
-/// Asks the PostgreSQL at `address` what it is, and about our `slot` there.
-pub(crate) async fn ask_peer(address: SocketAddr, password: &Password, slot: &str) -> PeerAnswer {
+/// Asks another server's PostgreSQL what it is, and about our `slot` there.
+pub(crate) async fn ask_peer(
+    peer: &Peer,
+    tls: Option<&Tls>,
+    password: &Password,
+    slot: &str,
+) -> PeerAnswer {
     let asked = tokio::time::timeout(PEER_TIMEOUT, async {
-        let config = monitor_config(address, password);
-        let session = Session::connect(&config, PEER_TIMEOUT).await?;
+        let config = monitor_config(peer.address, password);
+        let session = Session::connect_peer(&config, &peer.name, tls, PEER_TIMEOUT).await?;
         let row = session
             .query_one(PEER_QUERY, &[&slot])
             .await

@@ -165,9 +165,11 @@ impl Manager {
                 std::future::pending::<()>().await;
             }
         };
+        let certificates = crate::tls::keep_files(self.options.clone(), self.owner.clone());
         tokio::select! {
             () = stopped => {}
             () = self.rounds() => {}
+            () = certificates => {}
         }
         self.set_phase(Phase::Stopping);
         if let Err(error) = self.stop_postmaster().await {
@@ -321,8 +323,9 @@ impl Manager {
             .map(|peer| {
                 let (peer, slot) = (peer.clone(), slot.clone());
                 let password = self.options.secrets.monitor.clone();
+                let tls = self.options.tls.clone();
                 tokio::spawn(async move {
-                    let answer = ask_peer(peer.address, &password, &slot).await;
+                    let answer = ask_peer(&peer, tls.as_ref(), &password, &slot).await;
                     PeerSeen {
                         name: peer.name,
                         address: peer.address,

@@ -164,7 +164,7 @@ impl Manager {
         }
         let slot = slot_name(&self.options.server);
         let password = &self.options.secrets.monitor;
-        let answer = ask_peer(primary.address, password, &slot).await;
+        let answer = ask_peer(primary, self.options.tls.as_ref(), password, &slot).await;
         let verdict = cannot_catch_up(sample.system_id, sample.received, &answer);
         if verdict != suspicion.verdict {
             suspicion.verdict = verdict;

@@ -1,10 +1,9 @@
-use std::path::PathBuf;
-
 use trilith_base::ServerName;
 
 use super::*;
 use crate::options::{Peer, Synchronous};
 use crate::secrets::{Password, Secrets};
+use crate::tls::tests::tls;
 
 fn peer(name: &str, last: u8) -> Peer {
     Peer {
@@ -56,16 +55,22 @@ fn the_primary() {
 
 #[test]
 fn a_replica() {
-    let options = options(Role::Replica {
+    let mut options = options(Role::Replica {
         primary: peer("two", 2),
     });
+    options.tls = Some(tls());
     let conf = trilith_conf(&options, Path::new("/run/pg"));
     assert_eq!(setting(&conf, "primary_slot_name"), "'trilith_one'");
     // One level of escapes for the connection string, one for the file.
-    let expected = "'host=10.0.0.2 port=5433 user=trilith_replication \
-         passfile=''/srv/it\\\\''s \\\\\\\\ here/postgres/trilith.pgpass'' application_name=one \
-         sslmode=disable gssencmode=disable connect_timeout=5 keepalives_idle=5 \
-         keepalives_interval=2 keepalives_count=3 tcp_user_timeout=10000'";
+    let here = "/srv/it\\\\''s \\\\\\\\ here";
+    let expected = format!(
+        "'host=two.trilith.internal hostaddr=10.0.0.2 sslmode=verify-full \
+         sslrootcert=''{here}/run/pg/tls/ca.pem'' sslcert=''{here}/run/pg/tls/server.pem'' \
+         sslkey=''{here}/run/pg/tls/server.pem'' ssl_min_protocol_version=TLSv1.3 port=5433 \
+         user=trilith_replication passfile=''{here}/postgres/trilith.pgpass'' \
+         application_name=one gssencmode=disable connect_timeout=5 keepalives_idle=5 \
+         keepalives_interval=2 keepalives_count=3 tcp_user_timeout=10000'"
+    );
     assert_eq!(setting(&conf, "primary_conninfo"), expected);
     assert!(
         !conf.contains("replpw"),
@@ -75,23 +80,127 @@ fn a_replica() {
 }
 
 #[test]
-fn nobody_else_gets_in() {
+fn what_a_server_is_changes_in_its_settings() {
+    let mut options = primary();
+    options.tls = Some(tls());
+    let (two, three) = (peer("two", 2), peer("three-b", 3));
+    let conf = |part: Part<'_>| trilith_conf_as(&options, Path::new("/run/pg"), &part);
+    let names = [&two.name, &three.name];
+    for (acks, names, expected) in [
+        (0, &names[..], ""),
+        (2, &[], ""),
+        (1, &names[..1], "ANY 1 (\"two\")"),
+        (2, &names[..], "ANY 2 (\"two\", \"three-b\")"),
+    ] {
+        let any = any_of(acks, names.iter().copied());
+        assert_eq!(any, expected);
+        let conf = conf(Part::Primary {
+            synchronous_standby_names: any,
+        });
+        let expected = format!("'{expected}'");
+        assert_eq!(setting(&conf, "synchronous_standby_names"), expected);
+        assert!(!conf.contains("primary_conninfo"));
+    }
+
+    let followed = |follow| {
+        let conf = conf(Part::Replica { follow });
+        assert_eq!(setting(&conf, "synchronous_standby_names"), "''");
+        assert_eq!(setting(&conf, "primary_slot_name"), "'trilith_one'");
+        setting(&conf, "primary_conninfo").to_owned()
+    };
+    assert_eq!(followed(None), "''", "it receives from nobody");
+    assert!(followed(Some(&two)).contains("hostaddr=10.0.0.2"));
+    assert!(followed(Some(&three)).contains("host=three-b.trilith.internal"));
+}
+
+#[test]
+fn tls_has_the_last_word_on_tls() {
+    let mut options = primary();
+    let conf = trilith_conf(&options, Path::new("/run/pg"));
+    assert_eq!(setting(&conf, "ssl"), "'off'");
+
+    options.tls = Some(tls());
+    let conf = trilith_conf(&options, Path::new("/run/pg"));
+    let file = |name| format!("'/srv/it''s \\\\ here/run/pg/tls/{name}'");
+    for (name, expected) in [
+        ("ssl", "'on'".to_owned()),
+        ("ssl_cert_file", file("server.pem")),
+        ("ssl_key_file", file("server.pem")),
+        ("ssl_ca_file", file("ca.pem")),
+        ("ssl_min_protocol_version", "'TLSv1.3'".to_owned()),
+    ] {
+        assert_eq!(setting(&conf, name), expected, "{name}");
+    }
+}
+
+/// The lines without the comments.
+fn hba(options: &Options, access: Access) -> Vec<String> {
+    let text = pg_hba(options, access);
+    assert!(text.ends_with('\n'));
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.map(str::to_owned).collect()
+}
+
+const CERTIFICATE: &str = "scram-sha-256 clientcert=verify-ca";
+
+#[test]
+fn other_servers_need_a_certificate_and_the_application_stays_here() {
     let mut options = primary();
     options.listen = vec![[10, 0, 0, 1].into()];
-    options.run_dir = PathBuf::from("/srv/one/run/pg");
+    // Its own address is among those of the cluster.
+    options.allowed_clients.push([10, 0, 0, 1].into());
+    let own = [
+        "local all \"trilith_admin\" scram-sha-256",
+        "host \"app\" \"app\" 10.0.0.1/32 scram-sha-256",
+        "host \"postgres\" \"trilith_monitor\" 10.0.0.1/32 scram-sha-256",
+    ];
+    assert_eq!(hba(&options, Access::Open), own, "no certificates, nobody");
+
+    options.tls = Some(tls());
+    let others = ["10.0.0.2/32", "10.0.0.3/32", "fd00::3/128"].map(|from| {
+        [
+            format!("hostssl replication \"trilith_replication\" {from} {CERTIFICATE}"),
+            format!("hostssl \"postgres\" \"trilith_replication\" {from} {CERTIFICATE}"),
+            format!("hostssl \"postgres\" \"trilith_monitor\" {from} {CERTIFICATE}"),
+        ]
+    });
+    let others = others.as_flattened();
+    let open = hba(&options, Access::Open);
+    assert_eq!(open[..3], own);
+    assert_eq!(open[3..], *others);
+
+    let closed = hba(&options, Access::Closed);
+    let without_application: Vec<_> = open
+        .iter()
+        .filter(|line| !line.contains("\"app\""))
+        .collect();
+    assert_eq!(closed.len(), open.len() - 1);
+    assert_eq!(closed.iter().collect::<Vec<_>>(), without_application);
+}
+
+#[test]
+fn servers_on_loopback_addresses_all_come_from_127_0_0_1() {
+    let mut options = options(Role::Replica {
+        primary: Peer {
+            name: ServerName::new("two").unwrap(),
+            address: ([127, 0, 1, 2], 5433).into(),
+        },
+    });
+    options.listen = vec![[127, 0, 1, 1].into()];
+    options.allowed_clients = vec![[127, 0, 1, 1].into(), [127, 0, 1, 2].into()];
+    options.tls = Some(tls());
+    let from = |kind: &str, user: &str| -> Vec<String> {
+        let lines = hba(&options, Access::Open);
+        let of_user = lines
+            .iter()
+            .filter(|line| line.starts_with(kind) && line.contains(&format!("\"{user}\"")));
+        let addresses = of_user.map(|line| line.split(' ').nth(3).unwrap().to_owned());
+        addresses.collect()
+    };
+    assert_eq!(from("host ", "app"), ["127.0.0.1/32", "127.0.1.1/32"]);
+    assert_eq!(from("host ", "trilith_replication"), [""; 0]);
     assert_eq!(
-        pg_hba(&options),
-        "# Written by Trilith at every start. Nobody but the cluster's servers gets in.\n\
-         # TYPE DATABASE USER ADDRESS METHOD\n\
-         local all \"trilith_admin\" scram-sha-256\n\
-         host \"app\" \"app\" 10.0.0.1/32 scram-sha-256\n\
-         host \"postgres\" \"trilith_monitor\" 10.0.0.1/32 scram-sha-256\n\
-         host replication \"trilith_replication\" 10.0.0.1/32 scram-sha-256\n\
-         host \"app\" \"app\" 10.0.0.2/32 scram-sha-256\n\
-         host \"postgres\" \"trilith_monitor\" 10.0.0.2/32 scram-sha-256\n\
-         host replication \"trilith_replication\" 10.0.0.2/32 scram-sha-256\n\
-         host \"app\" \"app\" fd00::3/128 scram-sha-256\n\
-         host \"postgres\" \"trilith_monitor\" fd00::3/128 scram-sha-256\n\
-         host replication \"trilith_replication\" fd00::3/128 scram-sha-256\n"
+        from("hostssl replication ", "trilith_replication"),
+        ["127.0.0.1/32", "127.0.1.1/32", "127.0.1.2/32"]
     );
 }

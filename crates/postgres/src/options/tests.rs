@@ -82,16 +82,6 @@ fn two_replicas_make_a_quorum_one_does_not() {
 }
 
 #[test]
-fn loopback_servers_allow_127_0_0_1() {
-    let mut options = options();
-    let text = |options: &Options| format!("{:?}", options.all_clients());
-    options.allowed_clients = vec![[10, 0, 0, 2].into(), [10, 0, 0, 1].into()];
-    assert_eq!(text(&options), "[10.0.0.1, 10.0.0.2]");
-    options.allowed_clients = vec![[127, 0, 1, 2].into()];
-    assert_eq!(text(&options), "[10.0.0.1, 127.0.0.1, 127.0.1.2]");
-}
-
-#[test]
 fn slot_names_fit_and_differ() {
     let slot = |name: &str| slot_name(&ServerName::new(name).unwrap());
     assert_eq!(slot("web-1"), "trilith_web_1");
