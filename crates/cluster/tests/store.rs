@@ -254,6 +254,35 @@ async fn servers_come_and_go() {
     lab.stop_all().await;
 }
 
+/// The network held up what a server said before it lost its disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_earlier_life_that_is_heard_late_does_not_stay() {
+    use trilith_cluster::msg::{Admit, Ask, Reply, Request};
+    let lab = Lab::started(&["a", "b", "c"]).await;
+    let leader = lab.leader().await;
+    let follower = lab.follower().await;
+    let late = Request {
+        cluster: "test".to_owned(),
+        ask: Ask::Admit(Admit {
+            id: 4711,
+            address: lab.options(follower.as_str()).address.to_string(),
+        }),
+        ..Request::default()
+    };
+    let reply = lab.server(leader.as_str()).handle(&follower, late).await;
+    assert!(
+        matches!(&reply, Reply::Admitted(a) if !a.member),
+        "{reply:?}"
+    );
+    lab.members(leader.as_str(), "it is heard", |m| m.members.len() == 4)
+        .await;
+    lab.members("a", "it is gone", |m| {
+        m.members.len() == 3 && m.members.iter().all(|m| m.voter)
+    })
+    .await;
+    lab.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_change_nothing() {
     use trilith_cluster::msg::{Ask, FailureKind, Reply, Request};

@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Runs until the store stops.
 pub(crate) async fn take_part<E: Environment>(inner: Arc<Inner<E>>) {
     loop {
-        let pause = if inner.is_voter() && inner.has_quorum() {
+        let pause = if inner.is_voter() && inner.has_quorum() && !inner.has_other_life() {
             inner.timing.reconcile
         } else {
             inner.look_around().await;
@@ -43,11 +43,20 @@ impl<E: Environment> Inner<E> {
         (self.members().membership()).get_node(&self.id()).is_some()
     }
 
+    /// Whether another life of this server is a member, too: the word of an earlier one may be late, when
+    /// the network held it up. This one speaks again then, and the other goes.
+    fn has_other_life(&self) -> bool {
+        let members = self.members();
+        let mut nodes = members.membership().nodes();
+        nodes.any(|(id, node)| *id != self.id() && node.name == self.me.as_str())
+    }
+
     fn has_quorum(&self) -> bool {
         self.membership.borrow().has_quorum
     }
 
-    /// This server is fresh, learns, was removed, or hears nothing: found, or make itself known.
+    /// This server is fresh, learns, was removed, hears nothing, or is not the only one of its name: found, or
+    /// make itself known.
     async fn look_around(self: &Arc<Self>) {
         let servers = self.servers.borrow().clone();
         if self.is_fresh() && self.can_found_alone(&servers) {

@@ -74,7 +74,11 @@ impl<E: Environment> Inner<E> {
             .filter(|id| alive.contains(id))
             .collect();
         let wanted = self.servers.borrow();
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = (self.waiting.lock())
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        // This is the life of this server that lives; it does not ask itself for admission.
+        waiting.insert(self.me.clone(), (self.id(), self.address));
         plan(&Observed {
             members: &members_out(members.membership()),
             wanted: &wanted,

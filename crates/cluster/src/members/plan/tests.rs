@@ -152,6 +152,22 @@ fn a_server_under_a_new_id_takes_its_old_ones_place() {
 }
 
 #[test]
+fn the_late_word_of_an_earlier_life_is_corrected() {
+    let mut world = world(&[1, 3, 22], &[], &[1, 2, 3]);
+    world.members.nodes.insert(22, node(2));
+    let mut world = world.wait(2, 2);
+    assert!(matches!(world.plan(), Some(Step::AddLearner { id: 2, .. })));
+    // It does not answer: it is dead.
+    world.members.nodes.insert(2, node(2));
+    assert_eq!(world.plan(), None);
+    let world = world.wait(2, 22);
+    assert_eq!(
+        world.plan(),
+        Some(Step::RemoveLearners(BTreeSet::from([2])))
+    );
+}
+
+#[test]
 fn an_unfinished_change_is_finished_first() {
     let mut world = world(&[1, 2, 3], &[4], &[1, 2, 3, 4]);
     world.members.voters.push(BTreeSet::from([1, 2, 4]));
