@@ -16,18 +16,16 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal};
 use tokio::sync::watch;
 use trilith_base::BootTime;
+use trilith_postgres::guard::wire::{MESSAGE_BYTES, Message, wait_readable};
 use trilith_vip::limits::SUSPEND_CHECK;
 
 use crate::error::NodeError;
 
 /// The hidden subcommand that runs it: `trilith guard`.
 pub const COMMAND: &str = "guard";
-/// One message: the deadline in nanoseconds since boot, little endian; 0 is none.
-const MESSAGE_BYTES: usize = 8;
 /// A server that runs gives the address up at the deadline by itself; the guard is for one that does not.
 /// Part of `trilith_vip`'s stop budget of 50 ms; its simulation of races reckons with the same.
 const GRACE: Duration = Duration::from_millis(30);
@@ -71,7 +69,7 @@ impl Guard {
         if let Some(status) = self.child.try_wait()? {
             return Err(io::Error::other(format!("the guard has ended: {status}")));
         }
-        self.deadlines.write_all(&encode(deadline))
+        self.deadlines.write_all(&Message::from(deadline).encode())
     }
 }
 
@@ -146,36 +144,16 @@ pub fn run(addresses: &[IpAddr]) -> io::Result<()> {
     }
 }
 
-fn wait_readable(pipe: &PipeReader, at_most: Duration) -> io::Result<bool> {
-    let timeout = Timespec::try_from(at_most).map_err(io::Error::other)?;
-    let mut fds = [PollFd::new(pipe, PollFlags::IN)];
-    match poll(&mut fds, Some(&timeout)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
 /// The last message of those that wait; `None` at the end of the pipe.
 fn read_all(mut pipe: &PipeReader) -> io::Result<Option<Option<BootTime>>> {
     use io::Read;
-    // Writes of up to PIPE_BUF bytes arrive whole (pipe(7)), so messages are never torn.
     let mut bytes = [0; MESSAGE_BYTES * 512];
     let read = pipe.read(&mut bytes)?;
-    let last = bytes[..read].chunks_exact(MESSAGE_BYTES).next_back();
-    Ok(last.and_then(|message| message.try_into().ok()).map(decode))
-}
-
-fn encode(deadline: Option<BootTime>) -> [u8; MESSAGE_BYTES] {
-    let nanos = deadline.map_or(0, |at| u64::try_from(at.0.as_nanos()).unwrap_or(u64::MAX));
-    nanos.to_le_bytes()
-}
-
-fn decode(message: [u8; MESSAGE_BYTES]) -> Option<BootTime> {
-    match u64::from_le_bytes(message) {
-        0 => None,
-        nanos => Some(BootTime(Duration::from_nanos(nanos))),
-    }
+    Ok(Message::last(&bytes[..read]).map(|message| match message {
+        Message::Deadline(at) => Some(at),
+        // This one ends when the pipe does.
+        Message::NoDeadline | Message::End => None,
+    }))
 }
 
 #[cfg(test)]

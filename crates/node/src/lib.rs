@@ -13,6 +13,7 @@ mod board;
 mod cluster;
 mod config_sync;
 mod control;
+pub mod database_guard;
 mod edge_health;
 mod error;
 mod feed;

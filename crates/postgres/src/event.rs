@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use trilith_telemetry::{Event, Labels};
 
+use crate::guard::Fenced;
 use crate::observe::{ServerState, ServerView};
 use crate::plan::Plan;
 
@@ -63,6 +64,30 @@ impl Event for PostgresDied<'_> {
             log = self.log,
             restart_in_ms,
             "postgres died"
+        );
+    }
+}
+
+/// The guard had to stop PostgreSQL, because this server's right to run it had ended.
+pub(crate) struct GuardStoppedPostgres<'a> {
+    pub fenced: &'a Fenced,
+}
+
+impl Event for GuardStoppedPostgres<'_> {
+    const NAME: &'static str = "postgres_guard_kills";
+    const HELP: &'static str = "Times the guard had to stop the local PostgreSQL";
+    fn log(&self) {
+        let fenced = self.fenced;
+        let late_ms = fenced.late.as_millis() as u64;
+        let took_ms = fenced.took.as_millis() as u64;
+        tracing::warn!(
+            time = fenced.time,
+            boot = fenced.boot.0.as_secs_f64(),
+            reason = fenced.reason(),
+            late_ms,
+            took_ms,
+            processes = fenced.processes,
+            "the guard stopped postgres"
         );
     }
 }

@@ -162,19 +162,21 @@ pub(crate) fn start_state(data_dir: &Path, pid: u32) -> StartState {
 }
 
 /// Whether the program is `postgres` and works in `data_dir`.
-fn is_postgres_in(pid: u32, data_dir: &Path) -> bool {
+pub(crate) fn is_postgres_in(pid: u32, data_dir: &Path) -> bool {
     let process = PathBuf::from(format!("/proc/{pid}"));
     let Ok(program) = fs::read_link(process.join("exe")) else {
         return false;
     };
     // After an upgrade of the package the old program goes on as "/.../postgres (deleted)".
     let name = program.file_name().map(|name| name.to_string_lossy());
-    let postgres = name.is_some_and(|name| name.trim_end_matches(" (deleted)") == "postgres");
+    if name.is_none_or(|name| name.trim_end_matches(" (deleted)") != "postgres") {
+        return false;
+    }
     let (Ok(works_in), Ok(data)) = (fs::metadata(process.join("cwd")), fs::metadata(data_dir))
     else {
         return false;
     };
-    postgres && (works_in.dev(), works_in.ino()) == (data.dev(), data.ino())
+    (works_in.dev(), works_in.ino()) == (data.dev(), data.ino())
 }
 
 fn parent_of(pid: u32) -> Option<u32> {

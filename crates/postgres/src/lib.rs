@@ -13,6 +13,7 @@ mod error;
 mod event;
 mod execute;
 mod files;
+pub mod guard;
 mod inspect;
 mod limits;
 mod logfile;

@@ -91,3 +91,30 @@ pub const OBSERVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// `run_once`: between two tries to connect or to get the lock.
 pub const ONCE_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 pub const ONCE_KEY_BYTES_MAX: usize = 200;
+
+/// How long after the deadline the guard leaves the agent to stop PostgreSQL by itself.
+pub const GUARD_GRACE: Duration = Duration::from_millis(150);
+/// How soon after a suspend the guard sees that time has passed.
+pub const GUARD_SUSPEND_CHECK: Duration = Duration::from_millis(50);
+/// Between two looks whether what was killed is gone. It doubles from the first to the second.
+pub const GUARD_KILL_PAUSE_MIN: Duration = Duration::from_millis(1);
+pub const GUARD_KILL_PAUSE_MAX: Duration = Duration::from_millis(50);
+/// How long a guard that has stopped PostgreSQL stays, and between two looks whether one has come up
+/// that was just being started.
+pub const GUARD_LINGER: Duration = Duration::from_secs(10);
+pub const GUARD_LINGER_LOOK: Duration = Duration::from_millis(200);
+/// A guard without a deadline that hears nothing for this long has been forgotten.
+pub const GUARD_IDLE: Duration = Duration::from_secs(30);
+/// Whoever looks at the lock holds it for a moment.
+pub const GUARD_LOCK_TRIES: u32 = 5;
+pub const GUARD_LOCK_INTERVAL: Duration = Duration::from_millis(10);
+/// For a guard to start and read its first message.
+pub const GUARD_START_TIMEOUT: Duration = Duration::from_secs(1);
+/// Starts in a row of a guard that ends at once, because it found another one that was just ending.
+pub const GUARD_STARTS_MAX: u32 = 3;
+/// A guard that has left a message unread for this long is of no use.
+pub const GUARD_FROZEN_AFTER: Duration = Duration::from_secs(1);
+/// Between two looks at a guard that starts or ends.
+pub const GUARD_POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// What the guard writes down is a few lines.
+pub const GUARD_REPORT_BYTES_MAX: u64 = 4096;
