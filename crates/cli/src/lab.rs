@@ -14,7 +14,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-pub use cut::{Cut, Direction};
+pub use cut::{Cut, Direction, only_address};
 pub use inside::Namespace;
 pub use plan::Step;
 

@@ -199,7 +199,7 @@ fn parts(answer: &[u8]) -> Option<(u16, &str, &[u8])> {
 }
 
 /// Few kinds, so that they can be counted.
-fn describe(error: &io::Error) -> &'static str {
+pub(super) fn describe(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused",
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "connection reset",

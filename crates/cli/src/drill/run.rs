@@ -10,11 +10,11 @@ use trilith_config::Config;
 use trilith_monitor::api::{ServerState, ServerStatus};
 
 use super::args::Arguments;
-use super::fault::Fault;
+use super::fault::{Fault, Standing};
 use super::load::{self, Load};
 use super::report::{Facts, Report};
 use super::watch::Watch;
-use super::{QUIET, RECOVERY};
+use super::{QUIET, RECOVERY, sql_run};
 use crate::commands::ask_cluster;
 use crate::config_file::{self, Warnings};
 use crate::demo::{CONFIG_FILE, DEMO_MARK, Place, Signals, spawn_one};
@@ -28,6 +28,15 @@ const STARTS_MAX: usize = 5;
 
 /// Holds a drill and prints its report.
 pub fn run(args: &Arguments) -> Outcome {
+    if !args.url.is_empty() {
+        return sql_run::without_fault(args);
+    }
+    if args.lasts > Arguments::FAULT_MAX {
+        return Err(Failure::usage("a fault lasts up to 60s").next("--for 60s"));
+    }
+    if args.primary {
+        return sql_run::with_fault(args);
+    }
     let signals = Signals::listen().map_err(Failure::failed)?;
     let (state, config) = demo_of(&args.dir)?;
     let reach = Reach::of_folder(&state);
@@ -38,8 +47,11 @@ pub fn run(args: &Arguments) -> Outcome {
 
     let begin = Instant::now();
     let watch = Watch::start(&config, &reach, address, begin)?;
-    let holder = holder(&watch, &config)?;
-    let fault = Fault::new(args, &config, &reach, &holder)?;
+    let standing = Standing {
+        holder: Some(holder(&watch, &config)?),
+        primary: primary_of(&config),
+    };
+    let fault = Fault::new(args, &config, &reach, &standing)?;
     let load = Load::start(load_options(args, &config, &reach, address, begin)?)?;
     let pause = |time: Duration| sleep(&signals, time);
 
@@ -52,7 +64,7 @@ pub fn run(args: &Arguments) -> Outcome {
         ))
         .next(format!("trilith status --dir {}", args.dir.display())));
     }
-    let what = fault.describe(&holder);
+    let what = fault.describe(&standing);
     let injected = begin.elapsed();
     let injury = fault.inject(&state)?;
     terminal::say(&format!("now: {what}"));
@@ -95,7 +107,7 @@ pub fn run(args: &Arguments) -> Outcome {
 }
 
 /// The folder's state and config. Nothing but a demo is ever drilled.
-fn demo_of(dir: &Path) -> Outcome<(std::path::PathBuf, Config)> {
+pub(super) fn demo_of(dir: &Path) -> Outcome<(std::path::PathBuf, Config)> {
     let start = format!("trilith demo --dir {} --detach", dir.display());
     let no_demo = || {
         Failure::usage(format!(
@@ -114,7 +126,7 @@ fn demo_of(dir: &Path) -> Outcome<(std::path::PathBuf, Config)> {
     Ok((place.state, config))
 }
 
-fn ready_before(config: &Config, dir: &Path) -> Outcome {
+pub(super) fn ready_before(config: &Config, dir: &Path) -> Outcome {
     let status = ask_cluster(config).map_err(|reason| {
         Failure::failed(format!("no server of this demo answers: {reason}"))
             .next(format!("trilith demo --dir {} --detach", dir.display()))
@@ -126,6 +138,11 @@ fn ready_before(config: &Config, dir: &Path) -> Outcome {
                 .next(format!("trilith status --dir {}", dir.display())),
         ),
     }
+}
+
+/// The database primary's server, as the first server that answers says.
+pub(super) fn primary_of(config: &Config) -> Option<String> {
+    ask_cluster(config).ok()?.database?.primary
 }
 
 fn holder(watch: &Watch, config: &Config) -> Outcome<String> {
@@ -164,7 +181,7 @@ fn load_options(
     })
 }
 
-fn sleep(signals: &Signals, time: Duration) -> Outcome {
+pub(super) fn sleep(signals: &Signals, time: Duration) -> Outcome {
     let begin = Instant::now();
     while begin.elapsed() < time {
         if signals.count() > 0 {
@@ -176,7 +193,7 @@ fn sleep(signals: &Signals, time: Duration) -> Outcome {
 }
 
 /// When every server was ready again; `None` when that took too long.
-fn wait_until_ready(
+pub(super) fn wait_until_ready(
     again: &mut Again<'_>,
     signals: &Signals,
     begin: Instant,
@@ -193,7 +210,7 @@ fn wait_until_ready(
 }
 
 /// Starts what is dead, as a service manager does.
-struct Again<'a> {
+pub(super) struct Again<'a> {
     state: &'a Path,
     config: &'a Config,
     reach: &'a Reach,
@@ -201,7 +218,7 @@ struct Again<'a> {
 }
 
 impl<'a> Again<'a> {
-    fn new(state: &'a Path, config: &'a Config, reach: &'a Reach) -> Self {
+    pub(super) fn new(state: &'a Path, config: &'a Config, reach: &'a Reach) -> Self {
         Self {
             state,
             config,
@@ -210,7 +227,7 @@ impl<'a> Again<'a> {
         }
     }
 
-    fn start_the_dead(&mut self) -> Outcome {
+    pub(super) fn start_the_dead(&mut self) -> Outcome {
         for server in &self.config.servers {
             let name = server.name.as_str();
             let run_dir = self.state.join(name).join("run");

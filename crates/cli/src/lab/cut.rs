@@ -86,6 +86,16 @@ impl Cut {
     }
 }
 
+/// Takes from a server every address but its own, such as a floating one that nobody is left to give
+/// up.
+pub fn only_address(lab: &Lab, server: &str, address: Ipv4Addr) -> Vec<Step> {
+    let namespace = lab.namespace(server);
+    vec![
+        ip(format!("-n {namespace} address flush dev eth0")),
+        ip(format!("-n {namespace} address add {address}/24 dev eth0")),
+    ]
+}
+
 /// Where the lost packets would be sent from: the server itself, or the switch's port to it.
 fn sender(lab: &Lab, server: &str, direction: Direction) -> (String, String) {
     match direction {

@@ -23,7 +23,7 @@ impl Namespace {
         self.path().exists()
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         Path::new(FOLDER).join(&self.0)
     }
 
