@@ -15,6 +15,7 @@
 mod history;
 mod limits;
 mod lsn;
+mod memory;
 mod observed;
 mod plan;
 mod planner;
@@ -27,6 +28,7 @@ pub mod txn;
 pub use history::{History, ParseHistoryError, Position, parse_history};
 pub use limits::*;
 pub use lsn::{Lsn, ParseLsnError};
+pub use memory::{Memory, Parts, Tenure, needs_primary};
 pub use observed::{
     Data, Kind, LeaseSeen, Local, Observed, PrimarySeen, Process, Ready, SlotSeen, Standby,
     SyncInForce,

@@ -1,0 +1,156 @@
+//! What has to be remembered between two looks, and the lease as it may be counted on. Pure: both the agent
+//! and the simulation use it.
+
+use std::time::Duration;
+
+use trilith_base::{BootTime, ServerName};
+use trilith_consensus::{Epoch, Revision};
+
+use crate::limits::{NOT_STREAMING_MAX, YIELD_FOR};
+use crate::observed::{Data, Kind, LeaseSeen, Local, Observed, PrimarySeen, Process};
+use crate::policy::Policy;
+use crate::record::StoreView;
+
+/// A lease that is proven to be this server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tenure {
+    pub epoch: Epoch,
+    /// PostgreSQL is gone by then, unless a renewal extends it.
+    pub deadline: BootTime,
+}
+
+impl Tenure {
+    pub fn is_valid(&self, now: BootTime) -> bool {
+        now < self.deadline
+    }
+}
+
+/// Between the looks of one agent.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    started_at: BootTime,
+    /// A guard was there when the agent started: it knows the deadline of a lease from before.
+    guarded: bool,
+    /// Since when the lease is free.
+    free_since: Option<BootTime>,
+    /// The operator's request, and since when it is there.
+    request: Option<(Revision, BootTime)>,
+    yield_until: BootTime,
+}
+
+impl Memory {
+    /// `guarded`: whether a guard was running when this agent started.
+    pub fn new(now: BootTime, guarded: bool) -> Self {
+        Self {
+            started_at: now,
+            guarded,
+            free_since: None,
+            request: None,
+            yield_until: BootTime::default(),
+        }
+    }
+
+    /// This server gave the lease up because of its own trouble: others come first for a while.
+    pub fn gave_up(&mut self, now: BootTime) {
+        self.yield_until = now + YIELD_FOR;
+    }
+
+    /// Takes in what the store shows now.
+    pub fn remember(&mut self, now: BootTime, store: &StoreView) {
+        if store.lease.is_some() {
+            self.free_since = None;
+        } else if self.free_since.is_none() {
+            self.free_since = Some(now);
+        }
+        let request = store.request.as_ref().map(|(_, version)| *version);
+        if self.request.map(|(version, _)| version) != request {
+            self.request = request.map(|version| (version, now));
+        }
+    }
+
+    /// The lease, as far as this server may count on it.
+    pub fn lease(
+        &self,
+        now: BootTime,
+        store: &StoreView,
+        policy: &Policy,
+        tenure: Option<Tenure>,
+    ) -> LeaseSeen {
+        let Some((holder, epoch)) = &store.lease else {
+            let since = self.free_since.map_or(Duration::ZERO, |at| now.since(at));
+            return LeaseSeen::Free { since };
+        };
+        let epoch = *epoch;
+        if *holder != policy.me {
+            return LeaseSeen::Other;
+        }
+        match tenure.filter(|tenure| tenure.epoch == epoch) {
+            Some(tenure) if tenure.is_valid(now) => LeaseSeen::Mine { epoch },
+            Some(_) => LeaseSeen::Unproven {
+                epoch,
+                expired: true,
+            },
+            None => LeaseSeen::Unproven {
+                epoch,
+                expired: !self.guarded || now.since(self.started_at) > policy.ttl,
+            },
+        }
+    }
+
+    /// Everything that a plan is made from.
+    pub fn observed(&self, now: BootTime, parts: Parts, policy: &Policy) -> Observed {
+        let Parts {
+            store,
+            quorum,
+            tenure,
+            local,
+            primary,
+            leaving,
+        } = parts;
+        Observed {
+            lease: self.lease(now, &store, policy, tenure),
+            quorum,
+            yielding: now < self.yield_until,
+            request_for: self
+                .request
+                .map_or(Duration::ZERO, |(_, since)| now.since(since)),
+            store,
+            local,
+            primary,
+            leaving,
+        }
+    }
+}
+
+/// What [`Memory::observed`] puts together. The store's part has been given to [`Memory::remember`].
+#[derive(Clone, Debug)]
+pub struct Parts {
+    pub store: StoreView,
+    pub quorum: bool,
+    pub tenure: Option<Tenure>,
+    pub local: Local,
+    pub primary: Option<PrimarySeen>,
+    pub leaving: bool,
+}
+
+/// Whether a replica has to know something of the primary before it can go on.
+pub fn needs_primary(store: &StoreView, local: &Local, me: &ServerName) -> bool {
+    if store.reinit.contains(me) {
+        return true;
+    }
+    match (&local.process, &local.data) {
+        (Process::Ready(ready), _) => {
+            ready.not_streaming >= NOT_STREAMING_MAX && ready.follows.is_some()
+        }
+        (
+            _,
+            Data::Ready {
+                kind: Kind::Replica,
+                unfounded: false,
+                ..
+            },
+        ) => local.failures > 2,
+        (Process::Stopped, _) => true,
+        _ => false,
+    }
+}
