@@ -14,7 +14,7 @@ use trilith_edge::Edge;
 use trilith_monitor::Source;
 use trilith_monitor::api::{self, ClusterStatus, ServerState, ServerStatus};
 use trilith_postgres::{ClusterView, Status as PostgresStatus};
-use trilith_sqlproxy::Targets;
+use trilith_sqlproxy::SharedTargets;
 
 use crate::cluster::ClusterStore;
 use crate::config_sync::ConfigSync;
@@ -37,7 +37,7 @@ pub(crate) struct Board {
     pub instances: OnceLock<watch::Receiver<Vec<InstanceStatus>>>,
     pub postgres: OnceLock<watch::Receiver<PostgresStatus>>,
     pub databases: OnceLock<watch::Receiver<ClusterView>>,
-    pub sql_targets: OnceLock<Arc<ArcSwap<Targets>>>,
+    pub sql_targets: OnceLock<SharedTargets>,
     pub edge: OnceLock<Arc<Edge>>,
     pub store: OnceLock<ClusterStore>,
     pub config_sync: OnceLock<Arc<ConfigSync>>,

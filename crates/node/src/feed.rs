@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -12,7 +11,7 @@ use trilith_app::InstanceStatus;
 use trilith_base::ServerName;
 use trilith_config::Server;
 use trilith_postgres::ClusterView;
-use trilith_sqlproxy::Targets;
+use trilith_sqlproxy::SharedTargets;
 use trilith_tls::{Ca, LEAF_REISSUE_INTERVAL, PeerIdentity, SiteCertificates};
 use trilith_web::{InstanceAddr, Web};
 
@@ -78,7 +77,7 @@ fn live_by_app(status: &[InstanceStatus]) -> BTreeMap<String, Vec<InstanceAddr>>
 /// Observer to sql entry: sessions go to the primary and the replicas that there are.
 pub(crate) async fn sql_targets(
     mut view: watch::Receiver<ClusterView>,
-    targets: Arc<ArcSwap<Targets>>,
+    targets: SharedTargets,
     me: ServerName,
 ) {
     loop {
@@ -93,7 +92,7 @@ pub(crate) async fn sql_targets(
             if old.primary != new.primary {
                 tracing::info!(primary = name(&new.primary), "the sql entry writes to");
             }
-            targets.store(Arc::new(new));
+            targets.store(new);
         }
         drop(old);
         if view.changed().await.is_err() {

@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -19,7 +18,7 @@ use trilith_edge::Edge;
 use trilith_monitor::{admin_router, peer_router, serve_admin};
 use trilith_net::{Drain, DrainTrigger, Workers, drain_pair};
 use trilith_postgres::{Observer, Postgres};
-use trilith_sqlproxy::{SqlProxy, Targets};
+use trilith_sqlproxy::{SharedTargets, SqlProxy, Targets};
 use trilith_telemetry::{AccessLogFile, AccessLogOptions, Telemetry};
 use trilith_tls::{PeerIdentity, SiteCertificates};
 use trilith_web::Web;
@@ -333,6 +332,7 @@ impl Services {
         let services = PeerServices {
             web: self.web.clone(),
             postgres: lower::sql::own_postgres(&self.config, &self.server),
+            primary_epoch: watch::channel(None).1,
             api,
             door: Some(Door::new(self.tokens(store)).router()),
             known,
@@ -388,10 +388,10 @@ impl Services {
         let (Some(observer), true) = (&self.observer, self.server.has(Role::Web)) else {
             return Ok(());
         };
-        let targets = Arc::new(ArcSwap::from_pointee(Targets::default()));
+        let targets = SharedTargets::new(Targets::default());
         let options = lower::sql::options(&self.config, &self.server, &self.identity)?;
         let (drain, drained) = drain_pair();
-        let service = SqlProxy::new(options, targets.clone())
+        let service = SqlProxy::new(options, targets.clone(), &self.telemetry)
             .serve(&self.workers, drained)
             .map_err(NodeError::service)?;
         self.sql = Some(Draining { service, drain });

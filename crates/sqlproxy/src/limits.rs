@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
+/// Short, because a server that is slow to answer is tried again, or another one, within the hold time.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 pub const HOLD_TIMEOUT: Duration = Duration::from_secs(10);
 pub const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
 pub const CONNECTIONS_MAX: usize = 2000;
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Between two rounds over the servers while a client is held.
+/// Between two rounds over the servers while a client is held. New targets begin one at once.
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// For servers that let nobody in to be those of a moment before a failover or a switchover was seen here.
+/// After that the refusal is meant, and the client's to know.
+pub const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Connections over the limit that are being told so. Still more are closed without a word.
 pub const REFUSALS_MAX: usize = 64;
@@ -33,15 +37,36 @@ pub const READ_BYTES: usize = 64 << 10;
 pub const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 /// For a client to notice that its server has closed the connection.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same, when its session was cut: short, because the client's next one may need the place.
+pub const CUT_LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// One read of what a client whose session was cut still sends. Nobody looks at it.
+pub const DISCARD_BYTES: usize = 4 << 10;
 
 pub const BACKLOG: u32 = 1024;
 
-/// Keepalive probes find a peer that is gone while nothing is being sent.
-pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
-pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-pub const KEEPALIVE_PROBES: u32 = 3;
+/// Keepalive probes find a peer that is gone while nothing is being sent: within 11 s another server,
+/// within 30 s a client, whose kernel is this one and tells by itself.
+pub const UPSTREAM_KEEPALIVE: Keepalive = Keepalive {
+    idle: Duration::from_secs(5),
+    interval: Duration::from_secs(2),
+    probes: 3,
+};
+pub const CLIENT_KEEPALIVE: Keepalive = Keepalive {
+    idle: Duration::from_secs(15),
+    interval: Duration::from_secs(5),
+    probes: 3,
+};
 /// `TCP_USER_TIMEOUT` finds one that is gone while something is being sent. It also cuts off a peer
 /// that is alive and reads nothing for so long, hence no shorter: a backend that waits for a lock in
-/// the middle of a COPY does that, and so does a client that digests a large result.
+/// the middle of a COPY does that, and so does a client that digests a large result. Sessions at a primary
+/// that died do not wait for it: they end with its tenure.
 pub const UPSTREAM_USER_TIMEOUT: Duration = Duration::from_secs(60);
 pub const CLIENT_USER_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// When to probe an idle connection, and how often before giving it up.
+#[derive(Clone, Copy, Debug)]
+pub struct Keepalive {
+    pub idle: Duration,
+    pub interval: Duration,
+    pub probes: u32,
+}

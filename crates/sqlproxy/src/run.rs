@@ -3,21 +3,21 @@
 use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use trilith_net::{ConnectionLimit, Drain, Workers, accept_loop, drain_pair, listen_each};
+use trilith_telemetry::Telemetry;
 
 use crate::error::{Error, SessionError};
 use crate::limits::{BACKLOG, REFUSALS_MAX};
 use crate::options::Options;
 use crate::session::{Context, refuse, run_session};
+use crate::shared::{SharedTargets, WorkerTargets};
 use crate::stats::{Counters, Stats};
-use crate::targets::{Kind, Targets};
+use crate::targets::Kind;
 
 /// The sql entry of one server.
 #[derive(Clone)]
@@ -27,21 +27,20 @@ pub struct SqlProxy {
 
 struct Shared {
     options: Options,
-    targets: Arc<ArcSwap<Targets>>,
+    targets: SharedTargets,
     counters: Counters,
     limit: ConnectionLimit,
 }
 
 impl SqlProxy {
-    /// Whoever observes the database servers stores new snapshots into `targets`; sessions that begin
-    /// after that see them.
-    pub fn new(options: Options, targets: Arc<ArcSwap<Targets>>) -> Self {
+    /// Whoever follows the database's lease and observes its servers stores new snapshots into `targets`.
+    pub fn new(options: Options, targets: SharedTargets, telemetry: &Telemetry) -> Self {
         let limit = ConnectionLimit::new(options.connections_max.saturating_add(REFUSALS_MAX), 0);
         Self {
             shared: Arc::new(Shared {
                 options,
                 targets,
-                counters: Counters::default(),
+                counters: Counters::new(telemetry),
                 limit,
             }),
         }
@@ -133,12 +132,26 @@ async fn serve_worker(
     read_only: StdTcpListener,
     drain: Drain,
 ) {
+    let targets = Rc::new(WorkerTargets::new(shared.targets.clone()));
+    tokio::select! {
+        () = targets.relay() => {}
+        () = serve_ports(shared, targets.clone(), read_write, read_only, drain) => {}
+    }
+}
+
+async fn serve_ports(
+    shared: Arc<Shared>,
+    targets: Rc<WorkerTargets>,
+    read_write: StdTcpListener,
+    read_only: StdTcpListener,
+    drain: Drain,
+) {
     let (close, closing) = drain_pair();
     let (running, mut ended) = mpsc::channel::<()>(1);
     let turn = Rc::new(Cell::new(0_usize));
     let serve = |listener: StdTcpListener, kind| {
         let (shared, drain, closing) = (shared.clone(), drain.clone(), closing.clone());
-        let (running, turn) = (running.clone(), turn.clone());
+        let (running, turn, targets) = (running.clone(), turn.clone(), targets.clone());
         async move {
             let listener = match TcpListener::from_std(listener) {
                 Ok(listener) => listener,
@@ -150,6 +163,7 @@ async fn serve_worker(
             let limit = shared.limit.clone();
             accept_loop(listener, drain, limit, |client, _, permit| {
                 let (shared, closing) = (shared.clone(), closing.clone());
+                let targets = targets.clone();
                 let (running, turn) = (running.clone(), turn.replace(turn.get().wrapping_add(1)));
                 tokio::task::spawn_local(async move {
                     let _kept = (permit, running);
@@ -157,11 +171,11 @@ async fn serve_worker(
                         options, counters, ..
                     } = &*shared;
                     if shared.limit.open() > options.connections_max {
-                        counters.refused.fetch_add(1, Relaxed);
+                        counters.refused.inc();
                         return refuse(client, options.connections_max).await;
                     }
                     let context = Context {
-                        targets: &shared.targets,
+                        targets: &targets,
                         options,
                         counters,
                         turn,
@@ -169,7 +183,7 @@ async fn serve_worker(
                     tokio::select! {
                         ended = run_session(client, kind, context) => {
                             if let Err(SessionError::Malformed) = ended {
-                                counters.malformed.fetch_add(1, Relaxed);
+                                counters.malformed.inc();
                             }
                         }
                         () = closing.wait() => {}

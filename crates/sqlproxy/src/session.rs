@@ -3,27 +3,27 @@
 //! This function is the seam for a pooler that splits reads from writes: it would take over from here,
 //! with the same client, kind and targets.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::connect::{Upstream, cancel, connect, tune};
+use crate::connect::{Upstream, cancel, connect};
 use crate::error::SessionError;
-use crate::limits::{CLIENT_USER_TIMEOUT, REFUSAL_TIMEOUT};
+use crate::limits::{CUT_LINGER_TIMEOUT, DISCARD_BYTES, REFUSAL_TIMEOUT};
 use crate::options::Options;
-use crate::pump::pump;
+use crate::pump::{Told, pump};
+use crate::shared::WorkerTargets;
+use crate::socket::{reset_on_close, tune_client};
 use crate::startup::{Fatal, Startup, read_startup};
 use crate::stats::{Counted, Counters};
-use crate::targets::{Kind, Targets};
+use crate::targets::Kind;
 
 /// What a session needs besides its client.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
-    pub targets: &'a ArcSwap<Targets>,
+    pub targets: &'a WorkerTargets,
     pub options: &'a Options,
     pub counters: &'a Counters,
     /// Grows from session to session of a worker.
@@ -40,36 +40,35 @@ pub(crate) async fn run_session(
         targets,
         options,
         counters,
-        turn,
+        ..
     } = context;
     let _open = Counted::one(&counters.open);
-    tune(&client, CLIENT_USER_TIMEOUT).map_err(|_| SessionError::ClientGone)?;
+    tune_client(&client).map_err(|_| SessionError::ClientGone)?;
     let reading = timeout(options.startup_timeout, read_startup(&mut client)).await;
     let startup = match reading.map_err(|_| SessionError::ClientGone)?? {
         Startup::Session(startup) => startup,
         Startup::Cancel(request) => {
-            counters.cancels.fetch_add(1, Relaxed);
-            cancel(&request, kind, &targets.load_full(), options).await;
+            counters.cancels.inc();
+            cancel(&request, kind, context).await;
             return Ok(());
         }
     };
     counters.accepted(kind);
 
-    let connected = {
-        let _held = Counted::one(&counters.held);
-        tokio::select! {
-            connected = connect(&startup, kind, turn, targets, options, counters) => connected,
-            () = closed(&client) => return Err(SessionError::ClientGone),
-        }
+    let connected = tokio::select! {
+        connected = connect(&startup, kind, context) => connected,
+        () = closed(&client) => return Err(SessionError::ClientGone),
     };
     let Upstream {
         stream: mut upstream,
         first,
+        server,
+        tenure,
         counters: target,
     } = match connected {
         Ok(upstream) => upstream,
         Err(failures) => {
-            counters.gave_up.fetch_add(1, Relaxed);
+            counters.gave_up.inc();
             tell(
                 &mut client,
                 &unreachable(kind, options.hold_timeout, &failures),
@@ -79,20 +78,63 @@ pub(crate) async fn run_session(
         }
     };
 
-    target.sessions.fetch_add(1, Relaxed);
-    target.bytes_sent.fetch_add(startup.len() as u64, Relaxed);
-    target.bytes_received.fetch_add(first.len() as u64, Relaxed);
-    let _at_target = Counted::one(&target.open);
+    target.sessions.inc();
+    target.bytes_sent.inc_by(startup.len() as u64);
+    let at_target = Counted::one(&target.open);
     drop(startup);
-    client
-        .write_all(&first)
-        .await
-        .map_err(|_| SessionError::ClientGone)?;
-    drop(first);
-    // An error means that one side broke the connection. The other one sees it close; there is
-    // nobody left to tell more.
-    let _ = pump(&mut client, &mut upstream, &target).await;
+    let mut told = Told::default();
+    let deposed = tokio::select! {
+        // First: a session that is never idle must not escape.
+        biased;
+        () = targets.deposed(&server, tenure) => true,
+        // An error means that one side broke the connection. The other one sees it close; there is
+        // nobody left to tell more.
+        _ = pump(&mut client, &mut upstream, first, &mut told, &target) => false,
+    };
+    if deposed {
+        upstream.abort();
+        drop(at_target);
+        if !told.finished {
+            counters.cut.inc();
+            say_goodbye(client, told.boundary.is_between_messages()).await;
+        }
+    }
     Ok(())
+}
+
+/// Closes the connection of a client whose server is not the primary any more. In the middle of a message
+/// there is no way to say why.
+async fn say_goodbye(mut client: TcpStream, between_messages: bool) {
+    let mut understood = false;
+    let closing = timeout(CUT_LINGER_TIMEOUT, async {
+        if between_messages {
+            client.write_all(&deposed()).await?;
+            understood = true;
+        }
+        client.shutdown().await?;
+        // To close with something unread would be a reset, which overtakes what was said.
+        let mut unread = Vec::with_capacity(DISCARD_BYTES);
+        while client.read_buf(&mut unread).await? > 0 {
+            unread.clear();
+        }
+        std::io::Result::Ok(())
+    });
+    // Closed by the client or not, it ends here.
+    let _ = closing.await;
+    if !understood {
+        // What a client that does not read has not got yet would stay in the kernel.
+        reset_on_close(&client);
+    }
+}
+
+fn deposed() -> Vec<u8> {
+    Fatal {
+        code: "57P01",
+        message: "the connection was closed because the database primary changed; connect again",
+        detail: "Whether a statement that was under way took effect is not known.",
+        hint: "Run `trilith status` to see the database servers.",
+    }
+    .encode()
 }
 
 /// Tells a client that there are too many.
@@ -126,10 +168,10 @@ fn unreachable(kind: Kind, hold: Duration, failures: &[String]) -> Vec<u8> {
         Kind::ReadWrite => "the database primary cannot be reached",
         Kind::ReadOnly => "no database server can be reached",
     };
-    let tried = if failures.is_empty() {
-        "no server is known to be up".to_owned()
-    } else {
-        failures.join("; ")
+    let tried = match (failures, kind) {
+        ([], Kind::ReadWrite) => "no server is known to be the primary".to_owned(),
+        ([], Kind::ReadOnly) => "no server is known to be up".to_owned(),
+        _ => failures.join("; "),
     };
     Fatal {
         code: "57P03",

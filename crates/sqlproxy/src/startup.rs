@@ -86,10 +86,11 @@ impl Fatal<'_> {
     }
 }
 
-/// The SQLSTATE in the body of an ErrorResponse.
-pub(crate) fn sqlstate(body: &[u8]) -> Option<&[u8]> {
+/// A field in the body of an ErrorResponse: `C` is the SQLSTATE, `M` the message, `R` the routine that
+/// raised it.
+pub(crate) fn field(body: &[u8], kind: u8) -> Option<&[u8]> {
     body.split(|byte| *byte == 0)
-        .find_map(|field| field.strip_prefix(b"C"))
+        .find_map(|field| field.strip_prefix(&[kind]))
 }
 
 #[cfg(test)]

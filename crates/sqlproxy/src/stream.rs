@@ -13,8 +13,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 use trilith_tls::peer_name;
 
-use crate::connect::tune;
-use crate::limits::UPSTREAM_USER_TIMEOUT;
+use crate::socket::{reset_on_close, tune_upstream};
 use crate::targets::Target;
 
 /// How the PostgreSQL of another server is reached: through that server's cluster port, under mutual TLS.
@@ -36,16 +35,24 @@ impl Stream {
     pub async fn connect(target: &Target, tunnel: Option<&Tunnel>) -> io::Result<Self> {
         let Some(tunnel) = tunnel.filter(|_| !target.local) else {
             let stream = TcpStream::connect(target.address).await?;
-            tune(&stream, UPSTREAM_USER_TIMEOUT)?;
+            tune_upstream(&stream)?;
             return Ok(Self::Plain(stream));
         };
         let address = SocketAddr::new(target.address.ip(), tunnel.port);
         let stream = TcpStream::connect(address).await?;
-        tune(&stream, UPSTREAM_USER_TIMEOUT)?;
+        tune_upstream(&stream)?;
         let stream = TlsConnector::from(tunnel.tls.clone())
             .connect(peer_name(&target.name), stream)
             .await?;
         Ok(Self::Tunnel(Box::new(stream)))
+    }
+
+    /// Closes it with a reset: nothing that is still on its way arrives.
+    pub fn abort(self) {
+        match &self {
+            Self::Plain(stream) => reset_on_close(stream),
+            Self::Tunnel(stream) => reset_on_close(stream.get_ref().0),
+        }
     }
 }
 

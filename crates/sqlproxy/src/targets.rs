@@ -17,7 +17,11 @@ pub enum Kind {
 /// clients are held until there is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
+    /// Takes new sessions that may write, provided that it is the server of `tenure`.
     pub primary: Option<Target>,
+    /// Who holds the database's lease, as far as this server knows. Sessions at the primary end at
+    /// once when it changes. May be there without `primary`: those that are open go on, new ones wait.
+    pub tenure: Option<Tenure>,
     /// In order of preference. The local ones among them come first in any case; the others take
     /// turns.
     pub replicas: Vec<Target>,
@@ -32,63 +36,61 @@ pub struct Target {
     pub local: bool,
 }
 
+/// One grant of the database's lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenure {
+    /// To whom.
+    pub server: ServerName,
+    /// Grows from grant to grant, whoever gets it.
+    pub epoch: u64,
+}
+
+/// A server to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate<'a> {
+    pub target: &'a Target,
+    /// Under which it is the primary. `None`: it is tried as a replica.
+    pub tenure: Option<&'a Tenure>,
+}
+
 impl Targets {
     /// Whom to try, in this order. `turn` is any number that grows from session to session.
-    pub fn candidates(&self, kind: Kind, turn: usize) -> Vec<&Target> {
-        if kind == Kind::ReadWrite {
-            return self.primary.iter().collect();
+    pub(crate) fn candidates(&self, kind: Kind, turn: usize) -> Vec<Candidate<'_>> {
+        let mut candidates = Vec::new();
+        if kind == Kind::ReadOnly {
+            let (local, mut others): (Vec<&Target>, Vec<&Target>) =
+                self.replicas.iter().partition(|target| target.local);
+            if !others.is_empty() {
+                let first = turn % others.len();
+                others.rotate_left(first);
+            }
+            let replica = |target| Candidate {
+                target,
+                tenure: None,
+            };
+            candidates.extend(local.into_iter().chain(others).map(replica));
         }
-        let (mut candidates, mut others): (Vec<&Target>, Vec<&Target>) =
-            self.replicas.iter().partition(|target| target.local);
-        if !others.is_empty() {
-            let first = turn % others.len();
-            others.rotate_left(first);
-        }
-        candidates.append(&mut others);
-        candidates.extend(&self.primary);
+        candidates.extend(self.primary_candidate());
         candidates
+    }
+
+    /// A primary that the lease does not name is none.
+    fn primary_candidate(&self) -> Option<Candidate<'_>> {
+        let (target, tenure) = (self.primary.as_ref()?, self.tenure.as_ref()?);
+        (target.name == tenure.server).then_some(Candidate {
+            target,
+            tenure: Some(tenure),
+        })
+    }
+
+    /// Whether that server is still to be tried in that part.
+    pub(crate) fn offers(&self, candidate: Candidate<'_>) -> bool {
+        match candidate.tenure {
+            Some(_) => self.primary_candidate() == Some(candidate),
+            None => self.replicas.contains(candidate.target),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn target(name: &str, local: bool) -> Target {
-        Target {
-            name: ServerName::new(name).unwrap(),
-            address: ([127, 0, 0, 1], 1).into(),
-            local,
-        }
-    }
-
-    fn names(targets: &Targets, kind: Kind, turn: usize) -> String {
-        let candidates = targets.candidates(kind, turn);
-        let names: Vec<_> = candidates.iter().map(|t| t.name.as_str()).collect();
-        names.join(" ")
-    }
-
-    #[test]
-    fn local_first_then_the_others_in_turn_then_the_primary() {
-        let targets = Targets {
-            primary: Some(target("p", false)),
-            replicas: vec![target("a", false), target("b", false), target("me", true)],
-        };
-        assert_eq!(names(&targets, Kind::ReadWrite, 5), "p");
-        assert_eq!(names(&targets, Kind::ReadOnly, 0), "me a b p");
-        assert_eq!(names(&targets, Kind::ReadOnly, 1), "me b a p");
-        assert_eq!(names(&targets, Kind::ReadOnly, 2), "me a b p");
-    }
-
-    #[test]
-    fn without_primary_or_replicas() {
-        let targets = Targets::default();
-        assert_eq!(names(&targets, Kind::ReadWrite, 0), "");
-        assert_eq!(names(&targets, Kind::ReadOnly, 3), "");
-        let targets = Targets {
-            primary: Some(target("p", true)),
-            replicas: Vec::new(),
-        };
-        assert_eq!(names(&targets, Kind::ReadOnly, 3), "p");
-    }
-}
+mod tests;

@@ -2,26 +2,22 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 use trilith_base::ServerName;
-use trilith_net::{DrainTrigger, Workers, drain_pair};
-use trilith_sqlproxy::{Options, Serving, SqlProxy, Target, TargetStats, Targets, Tunnel};
+use trilith_net::{Workers, drain_pair};
+use trilith_sqlproxy::{Options, SharedTargets, SqlProxy, Target, Targets, Tunnel};
+use trilith_telemetry::Telemetry;
 use trilith_tls::{ALPN_SQL, Ca, PeerIdentity};
 
-/// `user=app`, protocol 3.0.
-const STARTUP: &[u8] = b"\x00\x00\x00\x12\x00\x03\x00\x00user\0app\0\0";
-/// AuthenticationOk.
-const AUTH_OK: &[u8] = b"R\x00\x00\x00\x08\x00\x00\x00\x00";
-const STARTING_UP: &[u8] = b"E\x00\x00\x00\x20SFATAL\0C57P03\0Mstarting up\0\0";
+mod support;
+use support::*;
 
-const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+const STARTING_UP: &[u8] = b"E\x00\x00\x00\x20SFATAL\0C57P03\0Mstarting up\0\0";
 
 /// A server that answers the startup packet with `answer`, then says its name, then echoes.
 struct Stub {
@@ -82,46 +78,6 @@ async fn closed_address() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
-struct Entry {
-    proxy: SqlProxy,
-    serving: Serving,
-    targets: Arc<ArcSwap<Targets>>,
-    drain: DrainTrigger,
-    workers: Workers,
-}
-
-impl Entry {
-    fn start(targets: Targets, change: impl FnOnce(&mut Options)) -> Self {
-        let mut options = Options::new(NOWHERE, NOWHERE);
-        change(&mut options);
-        let workers = Workers::start(2, "sql").unwrap();
-        let targets = Arc::new(ArcSwap::from_pointee(targets));
-        let proxy = SqlProxy::new(options, targets.clone());
-        let (trigger, drain) = drain_pair();
-        let serving = proxy.serve(&workers, drain).unwrap();
-        Self {
-            proxy,
-            serving,
-            targets,
-            drain: trigger,
-            workers,
-        }
-    }
-
-    async fn stop(self) {
-        self.drain.start();
-        self.serving.finished().await;
-        assert_eq!(self.proxy.stats().open, 0);
-        self.workers.stop().await;
-    }
-
-    fn stats_of(&self, name: &str) -> TargetStats {
-        let stats = self.proxy.stats();
-        let mut found = stats.targets.into_iter();
-        found.find(|target| target.name.as_str() == name).unwrap()
-    }
-}
-
 /// Connects, starts a session, and tells the name of the server that took it.
 async fn session(address: SocketAddr) -> (TcpStream, String) {
     let mut client = TcpStream::connect(address).await.unwrap();
@@ -137,11 +93,6 @@ async fn who(address: SocketAddr) -> String {
     session(address).await.1
 }
 
-fn fast(options: &mut Options) {
-    options.hold_timeout = Duration::from_millis(300);
-    options.drain_timeout = Duration::from_millis(100);
-}
-
 #[tokio::test]
 async fn reads_prefer_the_local_replica_then_others_then_the_primary() {
     let (one, two, three) = (
@@ -151,8 +102,8 @@ async fn reads_prefer_the_local_replica_then_others_then_the_primary() {
     );
     let entry = Entry::start(
         Targets {
-            primary: Some(one.target("one", false)),
             replicas: vec![two.target("two", false), three.target("three", true)],
+            ..led_by(one.target("one", false), 1)
         },
         fast,
     );
@@ -191,8 +142,8 @@ async fn reads_spread_over_replicas_elsewhere() {
     let (two, three) = (Stub::start("two").await, Stub::start("thr").await);
     let entry = Entry::start(
         Targets {
-            primary: None,
             replicas: vec![two.target("two", false), three.target("three", false)],
+            ..Targets::default()
         },
         fast,
     );
@@ -212,13 +163,9 @@ async fn a_client_is_held_until_the_primary_is_up() {
         address,
         local: false,
     };
-    let entry = Entry::start(
-        Targets {
-            primary: Some(target),
-            replicas: Vec::new(),
-        },
-        |options| options.drain_timeout = Duration::ZERO,
-    );
+    let entry = Entry::start(led_by(target, 1), |options| {
+        options.drain_timeout = Duration::ZERO
+    });
     let held = tokio::spawn(who(entry.serving.primary_address()));
     let failed = |entry: &Entry| {
         let stats = entry.proxy.stats();
@@ -248,10 +195,7 @@ async fn new_targets_are_seen_while_a_client_is_held() {
     let held = tokio::spawn(who(entry.serving.primary_address()));
     until(|| entry.proxy.stats().held == 1).await;
     let stub = Stub::start("one").await;
-    entry.targets.store(Arc::new(Targets {
-        primary: Some(stub.target("one", false)),
-        replicas: Vec::new(),
-    }));
+    entry.targets.store(led_by(stub.target("one", false), 1));
     assert_eq!(held.await.unwrap(), "one");
     entry.stop().await;
 }
@@ -277,13 +221,7 @@ async fn a_driver_understands_the_error() {
         address: closed_address().await,
         local: false,
     };
-    let entry = Entry::start(
-        Targets {
-            primary: Some(target),
-            replicas: Vec::new(),
-        },
-        fast,
-    );
+    let entry = Entry::start(led_by(target, 1), fast);
     let address = entry.serving.primary_address();
     // `prefer` makes the driver ask for SSL first.
     let url = format!("postgresql://app:x@{address}/app?sslmode=prefer");
@@ -304,13 +242,7 @@ async fn a_driver_understands_the_error() {
 async fn other_errors_of_the_server_reach_the_client() {
     const DENIED: &[u8] = b"E\x00\x00\x00\x1bSFATAL\0C28P01\0Mdenied\0\0";
     let stub = Stub::start_at(NOWHERE, "one", DENIED).await;
-    let entry = Entry::start(
-        Targets {
-            primary: Some(stub.target("one", false)),
-            replicas: Vec::new(),
-        },
-        fast,
-    );
+    let entry = Entry::start(led_by(stub.target("one", false), 1), fast);
     let mut client = TcpStream::connect(entry.serving.primary_address())
         .await
         .unwrap();
@@ -324,13 +256,7 @@ async fn other_errors_of_the_server_reach_the_client() {
 #[tokio::test]
 async fn bytes_flow_both_ways_and_half_a_close_is_passed_on() {
     let stub = Stub::start("one").await;
-    let entry = Entry::start(
-        Targets {
-            primary: Some(stub.target("one", false)),
-            replicas: Vec::new(),
-        },
-        fast,
-    );
+    let entry = Entry::start(led_by(stub.target("one", false), 1), fast);
     let (client, _) = session(entry.serving.primary_address()).await;
     let (mut read, mut write) = client.into_split();
     let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
@@ -369,8 +295,8 @@ async fn cancel_requests_reach_every_server_that_may_have_the_session() {
     };
     let entry = Entry::start(
         Targets {
-            primary: Some(target(0)),
             replicas: vec![target(1)],
+            ..led_by(target(0), 1)
         },
         fast,
     );
@@ -392,16 +318,10 @@ async fn cancel_requests_reach_every_server_that_may_have_the_session() {
 #[tokio::test]
 async fn too_many_are_told_so() {
     let stub = Stub::start("one").await;
-    let entry = Entry::start(
-        Targets {
-            primary: Some(stub.target("one", false)),
-            replicas: Vec::new(),
-        },
-        |options| {
-            fast(options);
-            options.connections_max = 1;
-        },
-    );
+    let entry = Entry::start(led_by(stub.target("one", false), 1), |options| {
+        fast(options);
+        options.connections_max = 1;
+    });
     let address = entry.serving.primary_address();
     let (first, _) = session(address).await;
     let url = format!("postgresql://app:x@{address}/app?sslmode=disable");
@@ -416,13 +336,9 @@ async fn too_many_are_told_so() {
 #[tokio::test]
 async fn a_drain_lets_sessions_finish_and_then_closes_them() {
     let stub = Stub::start("one").await;
-    let entry = Entry::start(
-        Targets {
-            primary: Some(stub.target("one", false)),
-            replicas: Vec::new(),
-        },
-        |options| options.drain_timeout = Duration::from_millis(500),
-    );
+    let entry = Entry::start(led_by(stub.target("one", false), 1), |options| {
+        options.drain_timeout = Duration::from_millis(500)
+    });
     let address = entry.serving.primary_address();
     let (mut client, _) = session(address).await;
     entry.drain.start();
@@ -441,46 +357,13 @@ async fn a_taken_port_is_an_error_that_names_it() {
     let taken = TcpListener::bind(NOWHERE).await.unwrap();
     let address = taken.local_addr().unwrap();
     let workers = Workers::start(1, "sql").unwrap();
-    let targets = Arc::new(ArcSwap::from_pointee(Targets::default()));
-    let proxy = SqlProxy::new(Options::new(NOWHERE, address), targets);
+    let targets = SharedTargets::new(Targets::default());
+    let telemetry = Telemetry::new("me");
+    let proxy = SqlProxy::new(Options::new(NOWHERE, address), targets, &telemetry);
     let (_trigger, drain) = drain_pair();
     let error = proxy.serve(&workers, drain).err().unwrap().to_string();
     assert!(error.contains("ports.sql_replica"), "{error}");
     workers.stop().await;
-}
-
-/// Waits for something that another thread brings about. The test's own timeout bounds it.
-async fn until(condition: impl Fn() -> bool) {
-    let waiting = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting)
-        .await
-        .expect("it did not come about");
-}
-
-/// The cluster port of a server: takes TLS connections of peers and leads them to a stub.
-async fn cluster_port(identity: &PeerIdentity, stub: SocketAddr) -> (u16, JoinHandle<()>) {
-    let listener = TcpListener::bind(NOWHERE).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let acceptor = tokio_rustls::TlsAcceptor::from(identity.server_config().unwrap());
-    let task = tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(mut stream) = acceptor.accept(stream).await else {
-                    return;
-                };
-                assert_eq!(stream.get_ref().1.alpn_protocol(), Some(ALPN_SQL));
-                let mut postgres = TcpStream::connect(stub).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut stream, &mut postgres).await;
-            });
-        }
-    });
-    (port, task)
 }
 
 #[tokio::test]
@@ -502,8 +385,8 @@ async fn other_servers_are_reached_under_mutual_tls() {
     // Only the cluster port leads there.
     primary.address.set_port(1);
     let targets = Targets {
-        primary: Some(primary.clone()),
         replicas: vec![near.target("mee", true)],
+        ..led_by(primary.clone(), 1)
     };
     let entry = Entry::start(targets, |options| {
         fast(options);
@@ -528,10 +411,7 @@ async fn other_servers_are_reached_under_mutual_tls() {
 
     // Somebody else with a certificate of the same CA is not that server.
     primary.name = ServerName::new("who").unwrap();
-    entry.targets.store(Arc::new(Targets {
-        primary: Some(primary),
-        replicas: Vec::new(),
-    }));
+    entry.targets.store(led_by(primary, 1));
     let mut client = TcpStream::connect(entry.serving.primary_address())
         .await
         .unwrap();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use trilith_base::ServerName;
 use trilith_config::{Config, Role, Server};
 use trilith_postgres::{ClusterView, ServerView};
-use trilith_sqlproxy::{Options, Target, Targets, Tunnel};
+use trilith_sqlproxy::{Options, Target, Targets, Tenure, Tunnel};
 use trilith_tls::{ALPN_SQL, PeerIdentity};
 
 use crate::error::NodeError;
@@ -53,6 +53,10 @@ pub(crate) fn targets(view: &ClusterView, me: &ServerName) -> Targets {
     replicas.sort_by_key(|replica| replica.lag_bytes.is_none());
     Targets {
         primary: view.primary().map(target),
+        tenure: view.primary().map(|primary| Tenure {
+            server: primary.name.clone(),
+            epoch: 0,
+        }),
         replicas: replicas.into_iter().map(target).collect(),
     }
 }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
-use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -41,9 +40,10 @@ use super::event::PeerRefused;
 use crate::error::NodeError;
 use crate::limits::{
     HANDSHAKE_TIMEOUT, LISTEN_BACKLOG, PEER_BODY_IDLE_TIMEOUT, PEER_CONNECTIONS_MAX,
-    PEER_FIELDS_MAX, PEER_HEAD_BYTES_MAX, PEER_TARGET_BYTES_MAX, POSTGRES_CONNECT_TIMEOUT,
-    REAP_INTERVAL,
+    PEER_FIELDS_MAX, PEER_HEAD_BYTES_MAX, PEER_TARGET_BYTES_MAX, REAP_INTERVAL,
 };
+
+mod sql;
 
 /// The servers of the config that is in force. A connection of any other is refused, and ends when
 /// its server leaves the config.
@@ -56,6 +56,8 @@ pub(crate) struct PeerServices {
     pub web: Option<Arc<Web>>,
     /// Where the sessions of other servers' sql entries are led; without it there are none.
     pub postgres: Option<SocketAddr>,
+    /// Of the lease under which this server is the primary; `None`: it is not. Those sessions end with it.
+    pub primary_epoch: watch::Receiver<Option<u64>>,
     /// The peer API. Its requests carry [`PeerName`] in their extensions.
     pub api: Router,
     /// For servers that come with a token; its requests carry [`Caller`]. `None`: nobody may.
@@ -283,20 +285,13 @@ impl Serving {
     }
 
     /// A session of another server's sql entry.
-    async fn serve_sql(&self, mut stream: TlsStream<TcpStream>, peer: &ServerName) {
+    async fn serve_sql(&self, stream: TlsStream<TcpStream>, peer: &ServerName) {
         let Some(address) = self.services.postgres else {
             return;
         };
-        let connecting = timeout(POSTGRES_CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-        let Ok(Ok(mut postgres)) = connecting else {
-            // Closing says so: the sql entry tries again, or another server.
-            return;
-        };
-        // Sessions wait for each message.
-        let _ = postgres.set_nodelay(true);
+        let epoch = self.services.primary_epoch.clone();
         tokio::select! {
-            // An error means that one side broke the connection; the other sees it close.
-            _ = copy_bidirectional(&mut stream, &mut postgres) => {}
+            () = sql::forward(stream, address, epoch) => {}
             () = self.forgotten(peer) => {}
             // Sessions may last for days: they end with this server's part in the cluster.
             () = self.stopped.wait() => {}

@@ -91,7 +91,8 @@ fn errors_can_be_read_back() {
         bytes,
         b"E\x00\x00\x00\x28SFATAL\0VFATAL\0C57P03\0Mnobody\0Hwait\0\0"[..].to_vec()
     );
-    assert_eq!(sqlstate(&bytes[5..]), Some(&b"57P03"[..]));
-    assert_eq!(sqlstate(b"SFATAL\0\0"), None);
-    assert_eq!(sqlstate(b""), None);
+    assert_eq!(field(&bytes[5..], b'C'), Some(&b"57P03"[..]));
+    assert_eq!(field(&bytes[5..], b'M'), Some(&b"nobody"[..]));
+    assert_eq!(field(b"SFATAL\0\0", b'C'), None);
+    assert_eq!(field(b"", b'C'), None);
 }

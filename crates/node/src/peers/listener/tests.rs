@@ -68,6 +68,7 @@ impl Port {
         let who = |Extension(PeerName(peer)): Extension<PeerName>| async move { peer.to_string() };
         let services = PeerServices {
             postgres: None,
+            primary_epoch: watch::channel(None).1,
             web: None,
             api: Router::new().route("/who", get(who)),
             door: Some(Door::new(tokens.clone()).router()),
