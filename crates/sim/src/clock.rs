@@ -70,7 +70,15 @@ impl Clock {
         *self = Self::new(self.rate_ppm, boot, now);
     }
 
-    /// Puts the boot clock forward, as if the server had been suspended without anybody else noticing.
+    /// Runs at another rate from now on: time synchronisation slews both clocks (adjtimex(2)).
+    pub fn set_rate(&mut self, rate_ppm: i64, now: Nanos) {
+        self.boot = self.boot_nanos(now);
+        self.anchor = now;
+        self.rate_ppm = rate_ppm;
+    }
+
+    /// Puts the boot clock forward without time passing. No machine does that: only a suspend steps
+    /// CLOCK_BOOTTIME, and then time has passed. For mistakes that are planted.
     pub fn step(&mut self, forward: Duration) {
         let forward = u64::try_from(forward.as_nanos()).unwrap_or(u64::MAX);
         self.boot += forward;

@@ -380,7 +380,7 @@ impl Executor {
 
     // Time.
 
-    /// Changes a server's clock; sleepers are woken and look again.
+    /// Changes a server's clock. Sleepers look again when they would have woken without the change.
     pub fn with_clock<T>(&self, server: usize, change: impl FnOnce(&mut Clock, Nanos) -> T) -> T {
         change(&mut self.servers.borrow_mut()[server].clock, self.now())
     }

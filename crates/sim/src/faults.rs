@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use crate::disk::Speed;
 use crate::environment::{Sleep, spawn_for};
 use crate::executor::{WORLD, executor};
-use crate::limits::FOUNDED_WITHIN;
+use crate::limits::{FOUNDED_WITHIN, RATE_PPM_MAX};
 use crate::network::Link;
 use crate::world::{World, name_of};
 
@@ -25,9 +25,12 @@ pub enum Fault {
     PowerLossOfAll,
     /// SIGSTOP.
     Pause(usize),
+    /// The machine sleeps: its boot clock steps by that time, its monotonic clock and its kernel's ticks
+    /// stand still.
     Suspend(usize),
-    /// The boot clock jumps forward, as after a suspend that nobody noticed.
-    ClockStep(usize),
+    /// From now on the clock runs at another rate, as when time synchronisation slews it. (It steps the
+    /// wall clock only, which nothing here reads.)
+    ClockRate(usize),
     /// These on one side, the others on the other.
     Split(Vec<usize>),
     /// Each server hears its two neighbours only.
@@ -98,7 +101,7 @@ fn draw(rng: &mut SmallRng, servers: usize, addresses: usize, disks_left: &mut u
         22..26 => Fault::PowerLossOfAll,
         26..36 => Fault::Pause(one),
         36..40 => Fault::Suspend(one),
-        40..43 => Fault::ClockStep(one),
+        40..43 => Fault::ClockRate(one),
         43..50 => {
             let minority = rng.random_range(1..=servers / 2);
             Fault::Split(
@@ -195,8 +198,11 @@ async fn strike(world: &Arc<World>, event: &Event) {
             rest().await;
             world.suspend(*server, false);
         }
-        Fault::ClockStep(server) => {
-            executor().with_clock(*server, |clock, _| clock.step(event.lasts));
+        Fault::ClockRate(server) => {
+            let widest = RATE_PPM_MAX.unsigned_abs();
+            let rate = world.draw(2 * widest + 1).cast_signed() - RATE_PPM_MAX;
+            world.note(format_args!("{} runs {rate} ppm fast", name_of(*server)));
+            executor().with_clock(*server, |clock, now| clock.set_rate(rate, now));
         }
         Fault::Split(side) => {
             let across = |from: usize, to: usize| side.contains(&from) != side.contains(&to);
@@ -315,7 +321,7 @@ impl fmt::Display for Fault {
             Self::PowerLossOfAll => f.write_str("power loss of all"),
             Self::Pause(server) => write!(f, "pause {}", name(server)),
             Self::Suspend(server) => write!(f, "suspend {}", name(server)),
-            Self::ClockStep(server) => write!(f, "step the clock of {}", name(server)),
+            Self::ClockRate(server) => write!(f, "another rate for the clock of {}", name(server)),
             Self::Split(side) => {
                 let side: Vec<&str> = side.iter().map(name).collect();
                 write!(f, "split {} off", side.join(", "))

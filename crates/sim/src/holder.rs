@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use trilith_base::BootTime;
 use trilith_cluster::Cluster;
 use trilith_consensus::{Epoch, Outcome, Store, StoreError};
+use trilith_vip::limits::SUSPEND_CHECK;
 use trilith_vip::{
     Answer, Effect, Fsm, Granted, Input, Policy, Renewal, State, forget_txn, grant_txn, revoke_txn,
 };
@@ -21,8 +22,8 @@ use crate::kernel::expires_in;
 use crate::plant::Plant;
 use crate::world::{World, lock, name_of, server_name};
 
-/// A suspended machine's timers are late by the time it slept: the clock is looked at again and again.
-const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// With nothing to do, the loop waits for news.
+const IDLE: Duration = Duration::from_secs(3600);
 /// The guard leaves the process this much of its stop budget.
 const GUARD_AFTER: Duration = Duration::from_millis(30);
 /// What [`Plant::NoBudget`] adds to each deadline, and how slow a reply [`Plant::LeaseFromReply`] has.
@@ -69,7 +70,10 @@ pub fn run(
     holder.forward(cluster.membership(), |m| Input::Quorum(m.has_quorum));
     holder.forward(health, Input::Health);
     holder.forward(drain, Input::Drain);
-    spawn_for(owner, holder.drive(receiver));
+    spawn_for(owner, async move {
+        holder.remove_leftover().await;
+        holder.drive(receiver).await;
+    });
 }
 
 impl Holder {
@@ -90,14 +94,26 @@ impl Holder {
         });
     }
 
+    /// What a killed predecessor left behind is gone before anything else happens, as `Vip::start` has it:
+    /// whoever finds no address here may give its lease back.
+    async fn remove_leftover(&self) {
+        if !self.world.shape.kernel_ends {
+            return;
+        }
+        self.takes_time(Duration::from_millis(15)).await;
+        lock(&self.world.kernel).remove(self.server, self.ip);
+    }
+
     async fn drive(self, mut inputs: mpsc::UnboundedReceiver<Input>) {
         let mut fsm = Fsm::new(self.policy.clone());
         let mut before = fsm.state();
         loop {
             let now = boot_time();
-            let wait = fsm
-                .next_wakeup()
-                .map_or(LOOK_EVERY, |at| at.since(now).min(LOOK_EVERY));
+            let mut wait = fsm.next_wakeup().map_or(IDLE, |at| at.since(now));
+            if fsm.deadline().is_some() {
+                // A suspended machine's timers are late by the time it slept.
+                wait = wait.min(SUSPEND_CHECK);
+            }
             let next = Box::pin(inputs.recv());
             let input = match select(next, Sleep::new(wait)).await {
                 Either::Left((Some(input), _)) => input,
@@ -112,7 +128,10 @@ impl Holder {
                     .note(format_args!("{server} {ip} {before} -> {state}"));
                 before = state;
             }
-            lock(&self.world.kernel).set_orphan(self.server, self.ip, state == State::Orphan);
+            if matches!(state, State::Held | State::Orphan) {
+                let orphan = state == State::Orphan;
+                lock(&self.world.kernel).set_orphan(self.server, self.ip, orphan);
+            }
             self.tell_guard(fsm.deadline());
             for effect in effects {
                 self.perform(effect);
@@ -325,30 +344,47 @@ impl Holder {
     }
 
     /// The guard is a process of its own: it counts on the machine's clock, and is not stopped with the
-    /// server. In mode `l2` the kernel does its work.
+    /// server, but sleeps with the machine. At the deadline it removes the address, or, where there is
+    /// nothing to remove but listeners, the server. It looks at the clock as `trilith guard` does.
     fn tell_guard(&self, deadline: Option<BootTime>) {
-        if self.world.shape.kernel_ends || self.world.shape.plant == Some(Plant::ImmortalAddress) {
+        if self.world.shape.plant == Some(Plant::ImmortalAddress) {
             return;
         }
         let Some(at) = lock(&self.world.watcher).set_deadline(self.server, self.ip, deadline)
         else {
             return;
         };
-        let (world, server, ip) = (self.world.clone(), self.server, self.ip);
-        let life = executor().owner(server);
+        let (this, life) = (self.clone(), executor().owner(self.server));
         spawn_for(WORLD, async move {
-            while let Some(wait) = time_left(life, at + GUARD_AFTER) {
-                if wait.is_zero() {
-                    let newer = lock(&world.watcher).deadline(server, ip);
-                    let serves = lock(&world.kernel).has(server, ip, executor().now());
-                    if newer == Some(at) && serves {
-                        world.guard(server, "the lease has run out");
-                    }
+            let (server, ip) = (this.server, this.ip);
+            while let Some(left) = time_left(life, at + GUARD_AFTER) {
+                if lock(&this.world.watcher).deadline(server, ip) != Some(at) {
                     return;
                 }
-                Sleep::new(wait.max(Duration::from_millis(1))).await;
+                let sleeps = lock(&this.world.kernel).sleeps(server);
+                if left.is_zero() && !sleeps {
+                    return this.guard_acts().await;
+                }
+                let longest = SUSPEND_CHECK;
+                let nap = if sleeps { longest } else { left.min(longest) };
+                Sleep::new(nap.max(Duration::from_millis(1))).await;
             }
         });
+    }
+
+    async fn guard_acts(&self) {
+        let (world, server, ip) = (&self.world, self.server, self.ip);
+        if !lock(&world.kernel).has(server, ip, executor().now()) {
+            return;
+        }
+        if world.shape.kernel_ends {
+            self.takes_time(Duration::from_millis(10)).await;
+            lock(&world.kernel).remove(server, ip);
+            let name = name_of(server);
+            world.note(format_args!("the guard of {name} removes {ip}"));
+        } else {
+            world.guard(server, "the lease has run out");
+        }
     }
 }
 

@@ -1,18 +1,24 @@
 //! The floating addresses as the servers' kernels have them, and the guard of `loopback` mode.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::environment::nanos;
 use crate::executor::{Nanos, executor};
+use crate::limits::{AFTER_SUSPEND, ORPHAN_STAYS_MAX};
 use crate::world::name_of;
-
-/// After a suspend, the processes that take an expired address down run before anybody is answered, but
-/// not in no time: so long two may have it.
-const AFTER_SUSPEND: Duration = Duration::from_millis(50);
 
 /// Who has which address.
 pub struct Kernel {
     servers: Vec<Machine>,
+    /// Since when an orphan and a holder under a lease have the address and hear each other: address,
+    /// orphan, holder.
+    beside: BTreeMap<(IpAddr, usize, usize), Nanos>,
+    /// The same of two under a lease, which is to be but for a moment after a suspend.
+    both: BTreeMap<(IpAddr, usize, usize), Nanos>,
+    /// The longest that two had an address under a lease.
+    longest: Nanos,
 }
 
 #[derive(Default)]
@@ -33,10 +39,20 @@ struct Address {
     immortal: bool,
 }
 
+/// By what right an address is on a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Right {
+    Lease,
+    Orphan,
+}
+
 impl Kernel {
     pub fn new(servers: usize) -> Self {
         Self {
             servers: (0..servers).map(|_| Machine::default()).collect(),
+            beside: BTreeMap::new(),
+            both: BTreeMap::new(),
+            longest: 0,
         }
     }
 
@@ -63,6 +79,7 @@ impl Kernel {
         })
     }
 
+    /// Whether it is held without a lease. One that was stays so until it is gone, or its lease granted.
     pub fn set_orphan(&mut self, server: usize, ip: IpAddr, orphan: bool) {
         for address in &mut self.servers[server].addresses {
             if address.ip == ip {
@@ -75,6 +92,11 @@ impl Kernel {
         self.servers[server]
             .addresses
             .retain(|address| address.ip != ip);
+    }
+
+    /// Whether the machine sleeps.
+    pub fn sleeps(&self, server: usize) -> bool {
+        self.servers[server].suspended.is_some()
     }
 
     /// Whether the server has it now.
@@ -105,28 +127,80 @@ impl Kernel {
             .collect()
     }
 
-    /// Two servers with the same address under a lease, if there are.
-    pub fn two_holders(&self, now: Nanos) -> Option<String> {
-        let leased = |server: usize, ip| {
-            let machine = &self.servers[server];
-            let just_woke = machine
-                .woke_at
-                .is_some_and(|at| now < at + AFTER_SUSPEND.as_nanos() as Nanos);
-            machine.suspended.is_none()
-                && !just_woke
-                && self.address(server, ip, now).is_some_and(|a| !a.orphan)
-        };
+    /// Two servers with the same address under a lease, if there are and should not be. To be called at
+    /// every step: it counts since when.
+    pub fn two_holders(&mut self, now: Nanos) -> Option<String> {
+        let mut found = BTreeMap::new();
         for (first, machine) in self.servers.iter().enumerate() {
-            for address in &machine.addresses {
+            for ip in machine.addresses.iter().map(|address| address.ip) {
                 for second in first + 1..self.servers.len() {
-                    if leased(first, address.ip) && leased(second, address.ip) {
-                        let (first, second) = (name_of(first), name_of(second));
-                        return Some(format!("{first} and {second} both hold {}", address.ip));
+                    let both = [first, second];
+                    if both.map(|s| self.serves(s, ip, now)) == [Some(Right::Lease); 2] {
+                        let pair = (ip, first, second);
+                        let since = self.both.get(&pair).copied();
+                        found.insert(pair, since.unwrap_or(now));
                     }
                 }
             }
         }
-        None
+        self.both = found;
+        let lengths = self.both.values().map(|since| now - since);
+        self.longest = lengths.fold(self.longest, Nanos::max);
+        let just_woke = |server: usize| {
+            let woke_at = self.servers[server].woke_at;
+            woke_at.is_some_and(|at| now < at + nanos(AFTER_SUSPEND))
+        };
+        let mut pairs = self.both.keys();
+        let wrong = pairs.find(|(_, first, second)| !just_woke(*first) && !just_woke(*second));
+        wrong.map(|(ip, first, second)| {
+            let (first, second) = (name_of(*first), name_of(*second));
+            format!("{first} and {second} both hold {ip}")
+        })
+    }
+
+    /// The longest that two servers had an address under a lease, as far as [`Kernel::two_holders`] saw.
+    pub fn longest_with_two(&self) -> Duration {
+        Duration::from_nanos(self.longest)
+    }
+
+    fn serves(&self, server: usize, ip: IpAddr, now: Nanos) -> Option<Right> {
+        let awake = self.servers[server].suspended.is_none();
+        let address = self.address(server, ip, now).filter(|_| awake)?;
+        Some(match address.orphan {
+            true => Right::Orphan,
+            false => Right::Lease,
+        })
+    }
+
+    /// An orphan that did not make way for the holder under a lease, though each hears the other. To be
+    /// called at every step: it counts since when.
+    pub fn orphan_that_stays(
+        &mut self,
+        now: Nanos,
+        reach: impl Fn(usize, usize) -> bool,
+    ) -> Option<String> {
+        let mut found = BTreeMap::new();
+        for (orphan, machine) in self.servers.iter().enumerate() {
+            for ip in machine.addresses.iter().filter(|a| a.orphan).map(|a| a.ip) {
+                if self.serves(orphan, ip, now).is_none() {
+                    continue;
+                }
+                for holder in 0..self.servers.len() {
+                    if self.serves(holder, ip, now) == Some(Right::Lease) && reach(orphan, holder) {
+                        let pair = (ip, orphan, holder);
+                        let since = self.beside.get(&pair).copied();
+                        found.insert(pair, since.unwrap_or(now));
+                    }
+                }
+            }
+        }
+        self.beside = found;
+        let mut pairs = self.beside.iter();
+        let late = pairs.find(|(_, since)| now > *since + nanos(ORPHAN_STAYS_MAX));
+        late.map(|((ip, orphan, holder), _)| {
+            let (orphan, holder) = (name_of(*orphan), name_of(*holder));
+            format!("{orphan} keeps {ip} without a lease beside {holder}, which holds it")
+        })
     }
 
     /// What a dead process leaves behind: listeners are gone, addresses stay until the kernel ends them.
@@ -170,3 +244,6 @@ pub fn expires_in(seconds: u32, late: u64) -> Nanos {
     let seconds = Nanos::from(seconds) * 1_000_000_000;
     executor().now() + seconds + seconds / 10 * late / 1_000
 }
+
+#[cfg(test)]
+mod tests;

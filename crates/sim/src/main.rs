@@ -108,11 +108,13 @@ fn summary(reports: &[Report], took: Duration) {
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     let failed = reports.iter().filter(|r| r.violation.is_some()).count();
     let slowest = reports.iter().map(|r| r.healed_after).max();
+    let longest = reports.iter().map(|r| r.two_holders_for).max();
     let mut out = std::io::stdout().lock();
     let _ = writeln!(
         out,
         "{} seeds, {failed} failed, in {took:.1?}: {} faults, {} messages, {} calls answered, {} not, \
-         {} elections, {} grants, {} syncs, {} polls; works again at most {:.1?} after the last fault",
+         {} elections, {} grants, {} syncs, {} polls; works again at most {:.1?} after the last fault; \
+         after a suspend two had an address for at most {:.1?}",
         reports.len(),
         sum(|r| r.faults as u64),
         sum(|r| r.messages),
@@ -123,5 +125,6 @@ fn summary(reports: &[Report], took: Duration) {
         sum(|r| r.syncs),
         sum(|r| r.polls),
         slowest.unwrap_or_default(),
+        longest.unwrap_or_default(),
     );
 }

@@ -26,10 +26,12 @@ pub enum Plant {
     BlindRetry,
     /// The address stays with the kernel when the process is killed or frozen.
     ImmortalAddress,
+    /// An expiry comes into the log again, late, and names no epoch: it ends whatever lease there is then.
+    ExpiryWithoutEpoch,
 }
 
 impl Plant {
-    pub const ALL: [(Self, &str); 9] = [
+    pub const ALL: [(Self, &str); 10] = [
         (Self::LeaseFromReply, "lease-from-reply"),
         (Self::NoBudget, "no-budget"),
         (Self::ForgottenVote, "forgotten-vote"),
@@ -39,6 +41,7 @@ impl Plant {
         (Self::StaleRead, "stale-read"),
         (Self::BlindRetry, "blind-retry"),
         (Self::ImmortalAddress, "immortal-address"),
+        (Self::ExpiryWithoutEpoch, "expiry-without-epoch"),
     ];
 }
 

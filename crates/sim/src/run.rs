@@ -36,6 +36,8 @@ pub struct Report {
     pub faults: usize,
     /// From the end of the last fault until everything worked again.
     pub healed_after: Duration,
+    /// The longest that two servers had an address under a lease: one of them had just woken.
+    pub two_holders_for: Duration,
     pub messages: u64,
     pub calls: usize,
     pub unanswered: usize,
@@ -104,6 +106,7 @@ fn simulate(seed: u64, settings: Settings) -> Report {
         let next = (executor.now() + 100_000_000).min(end);
         result = executor.run_until(next, || {
             world.end_the_fatal();
+            world.check_holders();
             world.violation().map_or(Ok(()), Err)
         });
     }
@@ -121,6 +124,7 @@ fn simulate(seed: u64, settings: Settings) -> Report {
     report.healed_after = healed.map_or(HEALED_WITHIN, |at| {
         Duration::from_nanos(at).saturating_sub(FAULTS_FOR)
     });
+    report.two_holders_for = lock(&world.kernel).longest_with_two();
     report.messages = world.network.counts().0;
     (report.calls, report.unanswered) = lock(&world.history).counts();
     report.terms = lock(&world.watcher).terms();

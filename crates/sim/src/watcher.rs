@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use trilith_base::{BootTime, ServerName};
 use trilith_cluster::Cluster;
-use trilith_consensus::{Epoch, Key, Membership, Revision, Store, View};
+use trilith_consensus::{Epoch, Key, Membership, Revision, Store, Txn, View};
 use trilith_vip::Input;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::environment::{SimEnvironment, spawn_for};
+use crate::environment::{SimEnvironment, Sleep, spawn_for};
 use crate::executor::executor;
 use crate::plant::Plant;
 use crate::world::{World, lock, name_of, server_name};
@@ -40,11 +40,14 @@ pub struct Watcher {
 pub fn watch(world: &Arc<World>, server: usize, cluster: &Arc<Cluster<SimEnvironment>>) {
     let owner = executor().current();
     let mut views = cluster.view();
-    let follower = world.clone();
+    let (follower, store) = (world.clone(), cluster.clone());
     spawn_for(owner, async move {
         let mut before = Arc::new(View::default());
         loop {
             let view = views.borrow_and_update().clone();
+            if follower.shape.plant == Some(Plant::ExpiryWithoutEpoch) {
+                follower.expire_again(server, &before, &view, &store);
+            }
             let found = lock(&follower.watcher).see(server, &before, &view);
             if let Err(text) = found {
                 follower.violate(text);
@@ -78,6 +81,33 @@ pub fn watch(world: &Arc<World>, server: usize, cluster: &Arc<Cluster<SimEnviron
 }
 
 impl World {
+    /// [`Plant::ExpiryWithoutEpoch`]: of the leases that have ended, as the leader sees it.
+    fn expire_again(
+        self: &Arc<Self>,
+        server: usize,
+        before: &View,
+        view: &View,
+        store: &Arc<Cluster<SimEnvironment>>,
+    ) {
+        let leads = store.membership().borrow().leader.as_ref() == Some(&server_name(server));
+        let over = before
+            .leases
+            .keys()
+            .filter(|lease| leads && !view.leases.contains_key(*lease));
+        for lease in over {
+            let (world, lease, store) = (self.clone(), lease.clone(), store.clone());
+            spawn_for(executor().current(), async move {
+                let late = world.draw_between(Duration::ZERO, Duration::from_millis(300));
+                Sleep::new(late).await;
+                let now = store.view().borrow().lease(lease.as_str()).map(|l| l.epoch);
+                if let Some(epoch) = now {
+                    world.note(format_args!("an expiry of {lease} ends epoch {epoch}"));
+                    let _ = store.commit(Txn::revoke(lease, epoch)).await;
+                }
+            });
+        }
+    }
+
     /// The term, if this server leads.
     fn see_membership(&self, server: usize, membership: &Membership) -> Option<u64> {
         let leader = membership.leader.as_ref()?;

@@ -66,7 +66,10 @@ pub struct World {
 struct Server {
     cluster: Option<Arc<Cluster<SimEnvironment>>>,
     up: bool,
+    /// SIGSTOP.
     paused: bool,
+    /// The whole machine.
+    suspended: bool,
     health: watch::Sender<bool>,
     drain: watch::Sender<bool>,
 }
@@ -102,6 +105,7 @@ impl World {
             cluster: None,
             up: false,
             paused: false,
+            suspended: false,
             health: watch::channel(true).0,
             drain: watch::channel(false).0,
         });
@@ -256,6 +260,7 @@ impl World {
             let mut servers = lock(&self.servers);
             servers[server].up = false;
             servers[server].paused = false;
+            servers[server].suspended = false;
         }
         // Work of the dying may still reach the disk; its tasks see nothing of it.
         self.disks[server].kill();
@@ -290,26 +295,35 @@ impl World {
 
     /// SIGSTOP and SIGCONT.
     pub fn pause(&self, server: usize, paused: bool) {
-        {
+        let stands_still = {
             let mut servers = lock(&self.servers);
             let this = &mut servers[server];
             if !this.up || this.paused == paused {
                 return;
             }
             this.paused = paused;
-        }
+            paused || this.suspended
+        };
         let word = if paused { "pause" } else { "resume" };
         self.note(format_args!("{word} {}", name_of(server)));
-        executor().set_paused(server, paused);
+        executor().set_paused(server, stands_still);
     }
 
     /// The machine sleeps, and wakes: nothing on it runs meanwhile, its kernel included.
     pub fn suspend(&self, server: usize, suspended: bool) {
         let executor = executor();
-        if suspended && !self.is_up(server) {
-            return;
-        }
-        self.pause(server, suspended);
+        let stands_still = {
+            let mut servers = lock(&self.servers);
+            let this = &mut servers[server];
+            if !this.up || this.suspended == suspended {
+                return;
+            }
+            this.suspended = suspended;
+            suspended || this.paused
+        };
+        let word = if suspended { "suspend" } else { "wake" };
+        self.note(format_args!("{word} {}", name_of(server)));
+        executor.set_paused(server, stands_still);
         executor.with_clock(server, |clock, now| {
             if suspended {
                 clock.suspend(now);
@@ -339,10 +353,18 @@ impl World {
         );
     }
 
-    /// Called whenever an address may have come or gone.
+    /// Called at every step, and whenever an address may have come or gone.
     pub fn check_holders(&self) {
-        let two = lock(&self.kernel).two_holders(executor().now());
-        if let Some(text) = two {
+        let reach = |one: usize, two: usize| {
+            !self.network.is_cut(one, two) && !self.network.is_cut(two, one)
+        };
+        let found = {
+            let mut kernel = lock(&self.kernel);
+            let now = executor().now();
+            let two = kernel.two_holders(now);
+            two.or_else(|| kernel.orphan_that_stays(now, reach))
+        };
+        if let Some(text) = found {
             self.violate(text);
         }
     }

@@ -88,3 +88,8 @@ fn a_commit_that_is_sent_twice() {
 fn an_address_that_outlives_its_process() {
     noticed(Plant::ImmortalAddress, &[TWO_HOLDERS]);
 }
+
+#[test]
+fn an_expiry_that_ends_a_newer_lease() {
+    noticed(Plant::ExpiryWithoutEpoch, &[TWO_HOLDERS]);
+}

@@ -24,6 +24,22 @@ fn sleepers_wake_on_their_own_clock() {
 }
 
 #[test]
+fn another_rate_moves_no_clock_by_itself() {
+    let mut clock = Clock::new(500, 5 * SECOND, 0);
+    clock.suspend(SECOND);
+    clock.wake(3 * SECOND);
+    let (boot, monotonic) = (clock.boot(9 * SECOND), clock.monotonic(9 * SECOND));
+    clock.set_rate(-500, 9 * SECOND);
+    assert_eq!(clock.boot(9 * SECOND), boot);
+    assert_eq!(clock.monotonic(9 * SECOND), monotonic);
+    assert_eq!(
+        clock.boot(10 * SECOND),
+        boot + Duration::from_micros(999_500)
+    );
+    assert_eq!(clock.monotonic(10 * SECOND), monotonic + 999_500_000);
+}
+
+#[test]
 fn only_the_boot_clock_goes_on_in_a_suspend() {
     let mut clock = Clock::new(0, 0, 0);
     clock.suspend(SECOND);
