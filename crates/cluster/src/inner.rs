@@ -22,6 +22,7 @@ use crate::options::{Listed, Timing};
 use crate::raft::{Pulse, Raft, StoredMembers};
 use crate::seldom::Seldom;
 use crate::transport::{CallError, Peer, Transport};
+use crate::whereabouts::Whereabouts;
 
 pub(crate) struct Inner<E: Environment> {
     pub me: ServerName,
@@ -31,7 +32,7 @@ pub(crate) struct Inner<E: Environment> {
     pub timing: Timing,
     pub telemetry: Telemetry,
     pub on_fatal: Arc<dyn Fn(String) + Send + Sync>,
-    pub transport: Arc<dyn Transport>,
+    pub transport: Arc<Whereabouts>,
     pub raft: Raft<E>,
     pub disk: Arc<Disk>,
     pub applied: watch::Sender<Applied>,

@@ -32,6 +32,7 @@ mod status;
 mod store;
 mod token;
 mod transport;
+mod whereabouts;
 
 pub use disk::DatabasePart;
 pub use environment::Environment;

@@ -23,6 +23,7 @@ use crate::options::Options;
 use crate::raft::{self, Network, Pulse, Raft};
 use crate::status::{self, DiskTimes};
 use crate::transport::Transport;
+use crate::whereabouts::Whereabouts;
 
 /// One server's part of the cluster store. Everybody else uses it as a
 /// [`Store`](trilith_consensus::Store).
@@ -58,6 +59,7 @@ impl<E: Environment> Cluster<E> {
         }
 
         let cluster: Arc<str> = options.cluster.as_str().into();
+        let transport = Arc::new(Whereabouts::new(transport, options.servers.clone()));
         let pulse = Arc::new(Pulse::default());
         let network = Network {
             cluster: cluster.clone(),

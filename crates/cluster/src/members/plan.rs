@@ -16,6 +16,8 @@ pub(crate) struct Observed<'a> {
     pub wanted: &'a [Listed],
     /// Servers that said under which id and address they live now.
     pub waiting: &'a BTreeMap<ServerName, (NodeId, SocketAddr)>,
+    /// Where servers answered last, this one included.
+    pub answered: &'a BTreeMap<ServerName, SocketAddr>,
     /// Members that answer and have all but the newest entries.
     pub ready: &'a BTreeSet<NodeId>,
 }
@@ -69,6 +71,9 @@ pub(crate) fn plan(seen: &Observed<'_>) -> Option<Step> {
     for (id, node) in &members.nodes {
         if let Some(server) = listed(&node.name)
             && node.address != server.address.to_string()
+            // Between a reload and its restart it is still where it was, and those that restart
+            // meanwhile must find it there.
+            && seen.answered.get(&server.name) == Some(&server.address)
         {
             let node = Node::new(&server.name, server.address);
             return Some(Step::SetAddress { id: *id, node });

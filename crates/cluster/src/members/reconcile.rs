@@ -79,10 +79,15 @@ impl<E: Environment> Inner<E> {
             .clone();
         // This is the life of this server that lives; it does not ask itself for admission.
         waiting.insert(self.me.clone(), (self.id(), self.address));
+        let answered = (wanted.iter())
+            .filter_map(|s| Some((s.name.clone(), self.transport.answered(&s.name)?)))
+            .chain([(self.me.clone(), self.address)])
+            .collect();
         plan(&Observed {
             members: &members_out(members.membership()),
             wanted: &wanted,
             waiting: &waiting,
+            answered: &answered,
             ready: &ready,
         })
     }

@@ -32,6 +32,8 @@ pub fn key(text: &str) -> Key {
 #[derive(Default)]
 pub struct Net {
     servers: Mutex<BTreeMap<ServerName, Arc<Cluster>>>,
+    /// Where each listens: it is reached nowhere else.
+    homes: Mutex<BTreeMap<ServerName, SocketAddr>>,
     /// Pairs (from, to) that are cut.
     cut: Mutex<BTreeSet<(ServerName, ServerName)>>,
 }
@@ -55,7 +57,9 @@ impl Transport for Line {
             // As on the wire: only what survives JSON arrives.
             let request: msg::Request = json(&request);
             let server = self.net.servers.lock().unwrap().get(&to.name).cloned();
-            let Some(server) = server.filter(|_| !is_cut(&self.from, &to.name)) else {
+            let home = self.net.homes.lock().unwrap().get(&to.name).copied();
+            let there = home == Some(to.address) && !is_cut(&self.from, &to.name);
+            let Some(server) = server.filter(|_| there) else {
                 return Err(CallError::NotSent("cut".to_owned()));
             };
             let reply = server.handle(&self.from, request).await;
@@ -134,6 +138,7 @@ impl Lab {
 
     pub async fn start_with(&self, options: Options) -> Arc<Cluster> {
         let me = options.me.clone();
+        (self.net.homes.lock().unwrap()).insert(me.clone(), options.address);
         let line = Line {
             from: me.clone(),
             net: self.net.clone(),

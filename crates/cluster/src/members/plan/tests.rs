@@ -14,6 +14,8 @@ struct World {
     wanted: Vec<Listed>,
     waiting: BTreeMap<ServerName, (NodeId, SocketAddr)>,
     ready: BTreeSet<NodeId>,
+    /// Servers that are not where they are listed yet.
+    elsewhere: BTreeSet<ServerName>,
 }
 
 fn letter(n: u64) -> String {
@@ -39,6 +41,7 @@ fn world(voters: &[u64], learners: &[u64], wanted: &[u64]) -> World {
         wanted: wanted.iter().map(listed).collect(),
         waiting: BTreeMap::new(),
         ready: all.copied().collect(),
+        elsewhere: BTreeSet::new(),
     }
 }
 
@@ -51,7 +54,10 @@ impl World {
     }
 
     fn plan(&self) -> Option<Step> {
+        let there = self.wanted.iter();
+        let there = there.filter(|server| !self.elsewhere.contains(&server.name));
         plan(&Observed {
+            answered: &there.map(|s| (s.name.clone(), s.address)).collect(),
             members: &self.members,
             wanted: &self.wanted,
             waiting: &self.waiting,
@@ -192,6 +198,9 @@ fn who_is_not_listed_goes_but_a_wrong_list_removes_nobody() {
 fn addresses_follow_the_config_file() {
     let mut world = world(&[1, 2, 3], &[], &[1, 2, 3]);
     world.wanted[1].address = address(99);
+    world.elsewhere.insert(name("b"));
+    assert_eq!(world.plan(), None, "it does not answer there");
+    world.elsewhere.clear();
     let steps = world.settle();
     assert!(
         matches!(&steps[..], [Step::SetAddress { id: 2, node }] if node.address.ends_with(":99"))
