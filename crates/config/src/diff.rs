@@ -115,12 +115,6 @@ fn leaf_effect(leaf: &Leaf, old: &Config, new: &Config) -> Effect {
         {
             restart(Who::All, None, new)
         }
-        // The order decides which database is the primary.
-        _ if path == "server"
-            && old.primary().map(|s| &s.name) != new.primary().map(|s| &s.name) =>
-        {
-            restart(Who::All, None, new)
-        }
         Applies::Live => Effect::Live,
         Applies::Restart(who) => restart(who, owner, new),
     }

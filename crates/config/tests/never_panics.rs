@@ -70,7 +70,6 @@ fn check(content: &[u8]) {
 /// What `model.rs` says of a config.
 fn check_promises(config: &Config) {
     assert!(!config.servers.is_empty());
-    assert_eq!(config.primary().is_some(), config.database.is_some());
     if !config.sites.is_empty() {
         assert!(config.with_role(Role::Edge).next().is_some());
     }

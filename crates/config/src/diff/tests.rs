@@ -153,7 +153,7 @@ fn without_a_database_servers_come_and_go_at_once() {
 }
 
 #[test]
-fn the_order_of_servers_counts_where_it_names_the_primary() {
+fn the_order_of_servers_is_a_preference() {
     let swapped = DESIGN
         .replace("\"one\"", "\"x\"")
         .replace("\"two\"", "\"one\"")
@@ -164,8 +164,7 @@ fn the_order_of_servers_counts_where_it_names_the_primary() {
     let changes = diff(&parse(DESIGN), &parse(&swapped));
     assert_eq!(
         changes.to_string(),
-        "~ server: in the order one, two, three -> in the order two, one, three   \
-         (when restarted: two, one, three)\n"
+        "~ server: in the order one, two, three -> in the order two, one, three\n"
     );
 }
 

@@ -181,7 +181,7 @@ pub(super) static SERVER: Section = Section {
     meaning: "One machine that runs `trilith run`. With two of \
               them neither could go on without the other, so there is one, or there are three or more. \
               The order of the servers counts: the floating addresses start on the servers with the \
-              role `edge` in this order, the first one with the role `db` has the primary database.",
+              role `edge` in this order, a new database is made on the first one with the role `db`.",
     keys: &[
         Key::new(
             "name",

@@ -23,13 +23,6 @@ impl Config {
             .filter(move |server| server.roles.has(role))
     }
 
-    /// The server whose PostgreSQL is the primary: the first `db` server of the file. `None`
-    /// without `[database]`.
-    pub fn primary(&self) -> Option<&Server> {
-        self.database.as_ref()?;
-        self.with_role(Role::Db).next()
-    }
-
     /// The floating addresses, in file order.
     pub fn addresses(&self) -> &[FloatingAddress] {
         &self.vip.addresses

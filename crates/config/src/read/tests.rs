@@ -172,7 +172,6 @@ fn answers_questions() {
     assert_eq!(config.server(&two.name), Some(two));
     assert_eq!(config.server(&ServerName::new("nine").unwrap()), None);
     assert_eq!(config.with_role(Role::Web).count(), 3);
-    assert_eq!(config.primary(), Some(one));
     assert_eq!(
         config
             .addresses()
@@ -245,17 +244,6 @@ fn servers_of_the_demo_are_their_own_loopback() {
         config.code.path,
         Path::new("/etc/trilith/../examples/foobar")
     );
-}
-
-#[test]
-fn without_a_database_there_is_no_primary() {
-    let config = parse(
-        &DESIGN
-            .replace("[database]", "")
-            .replace("synchronous = \"quorum\"", ""),
-    );
-    assert_eq!(config.database, None);
-    assert_eq!(config.primary(), None);
 }
 
 #[test]
