@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use trilith_app::InstanceStatus;
 use trilith_base::ServerName;
 use trilith_config::Server;
-use trilith_postgres::ClusterView;
+use trilith_postgres::{ClusterView, Tls};
 use trilith_sqlproxy::SharedTargets;
 use trilith_tls::{Ca, LEAF_REISSUE_INTERVAL, PeerIdentity, SiteCertificates};
 use trilith_web::{InstanceAddr, Web};
@@ -108,12 +108,21 @@ pub(crate) async fn certificates(
     ca: Arc<Ca>,
     identity: PeerIdentity,
     sites: SiteCertificates,
+    database: Option<Tls>,
 ) {
     loop {
         sleep(LEAF_REISSUE_INTERVAL).await;
         let now = SystemTime::now();
         if let Err(error) = identity.renew(&ca, &server.name, server.address, now) {
             tracing::warn!(%error, "this server's certificate was not renewed; next try tomorrow");
+        }
+        if let Some(database) = &database {
+            match lower::postgres::certificate(&server, &ca, now) {
+                Ok(files) => database.replace(files),
+                Err(error) => {
+                    tracing::warn!(%error, "the certificate of postgres was not renewed; next try tomorrow");
+                }
+            }
         }
         let config = in_force.borrow().config.clone();
         match lower::tls::site_certificates(&config, &ca, now) {

@@ -17,7 +17,7 @@ use trilith_config::{Config, Role, Server, Workers as ConfigWorkers};
 use trilith_edge::Edge;
 use trilith_monitor::{admin_router, peer_router, serve_admin};
 use trilith_net::{Drain, DrainTrigger, Workers, drain_pair};
-use trilith_postgres::{Observer, Postgres};
+use trilith_postgres::{Observer, Postgres, Tls};
 use trilith_sqlproxy::{SharedTargets, SqlProxy, Targets};
 use trilith_telemetry::{AccessLogFile, AccessLogOptions, Telemetry};
 use trilith_tls::{PeerIdentity, SiteCertificates};
@@ -63,6 +63,7 @@ pub(crate) struct Services {
     admin_socket: Option<AdminSocket>,
     postgres: Option<Postgres>,
     observer: Option<Observer>,
+    database_tls: Option<Tls>,
     sql: Option<Draining<trilith_sqlproxy::Serving>>,
     web: Option<Arc<Web>>,
     peers: Option<Draining<PeerListener>>,
@@ -126,6 +127,7 @@ impl Services {
             admin_socket: None,
             postgres: None,
             observer: None,
+            database_tls: None,
             sql: None,
             web: None,
             peers: None,
@@ -288,13 +290,17 @@ impl Services {
         let Some(secrets) = &self.secrets.database else {
             return Ok(());
         };
-        if let Some(options) = lower::postgres::options(&self.config, &self.server, secrets)? {
+        let now = SystemTime::now();
+        let tls = lower::postgres::tls(&self.server, &self.secrets.ca, &self.identity, now)?;
+        self.database_tls = Some(tls.clone());
+        if let Some(mut options) = lower::postgres::options(&self.config, &self.server, secrets)? {
+            options.tls = Some(tls.clone());
             let postgres = Postgres::start(options, self.telemetry.clone());
             let postgres = postgres.map_err(NodeError::service)?;
             let _ = self.board.postgres.set(postgres.status());
             self.postgres = Some(postgres);
         }
-        let options = lower::postgres::observer(&self.config, &secrets.monitor);
+        let options = lower::postgres::observer(&self.config, &secrets.monitor, tls);
         let observer = Observer::start(options, self.telemetry.clone());
         let _ = self.board.databases.set(observer.view());
         self.observer = Some(observer);
@@ -409,6 +415,7 @@ impl Services {
             self.secrets.ca.clone(),
             self.identity.clone(),
             self.site_certificates.clone(),
+            self.database_tls.clone(),
         ));
     }
 

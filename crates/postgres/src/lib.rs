@@ -9,6 +9,7 @@
 
 mod binaries;
 mod conf;
+mod control;
 mod error;
 mod event;
 mod execute;
@@ -31,6 +32,7 @@ mod sql;
 mod status;
 mod supervise;
 mod tls;
+mod wal;
 
 pub use binaries::{Binaries, find_bin_dir};
 pub use error::{BinariesError, Error, OptionsError, SqlError};

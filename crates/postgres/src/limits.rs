@@ -33,6 +33,10 @@ pub const LOG_TAIL_BYTES_MAX: u64 = 16 << 10;
 /// What is kept of the output of a helper program (initdb, pg_basebackup).
 pub const PROGRAM_OUTPUT_LINES_MAX: usize = 20;
 pub const PROGRAM_LINE_BYTES_MAX: usize = 1000;
+/// For `pg_controldata`, which reads one small file.
+pub const CONTROL_DATA_TIMEOUT: Duration = Duration::from_secs(10);
+/// For looking through the WAL since the last checkpoint: a second for each gigabyte, from memory.
+pub const WAL_SCAN_TIMEOUT: Duration = Duration::from_secs(120);
 /// `initdb` takes seconds; a disk that needs longer than this is broken.
 pub const INITDB_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -72,6 +76,8 @@ pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
 pub const SETUP_TIMEOUT: Duration = Duration::from_secs(120);
 /// Between two tries to put a new certificate in place.
 pub const TLS_RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// Of a timeline's history: a line for each failover there ever was.
+pub const HISTORY_BYTES_MAX: i64 = 1 << 20;
 /// For connecting to another server's PostgreSQL and asking it one thing.
 pub const PEER_TIMEOUT: Duration = Duration::from_secs(1);
 

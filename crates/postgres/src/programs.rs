@@ -1,24 +1,28 @@
-//! Running `initdb`, `pg_basebackup` and other programs that end by themselves.
+//! Running `initdb`, `pg_basebackup`, `pg_rewind` and other programs that end by themselves.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+use trilith_ha::PrimarySeen;
 
 use crate::binaries::Binaries;
 use crate::conf::{conninfo, pgpass};
+use crate::control::ControlData;
 use crate::error::{Error, FileContext};
-use crate::files::Owner;
+use crate::files::{Owner, sibling, sync_parent};
 use crate::inspect::start_time;
 use crate::limits::{INITDB_TIMEOUT, PROGRAM_LINE_BYTES_MAX, PROGRAM_OUTPUT_LINES_MAX};
-use crate::options::{ADMIN_ROLE, Options, Peer, slot_name};
+use crate::options::{ADMIN_ROLE, MAINTENANCE_DATABASE, Options, Peer, slot_name};
 use crate::postmaster::prepare;
-use crate::remote::timed_out;
+use crate::remote::{ask_primary, timed_out};
+use crate::tls::write_files;
 
 /// Where and as whom the programs run.
 #[derive(Clone, Copy)]
@@ -78,6 +82,7 @@ impl Programs<'_> {
         target: &Path,
         mut on_percent: impl FnMut(u8),
     ) -> Result<(), Error> {
+        write_files(self.options, self.owner)?;
         let pass_file = TemporaryFile::write(
             self.owner,
             self.private.join("basebackup.pgpass"),
@@ -108,6 +113,53 @@ impl Programs<'_> {
         .await
     }
 
+    /// Takes the data directory back to where its history and the primary's part, and lets it follow the
+    /// primary's from there on. PostgreSQL must not run in it; after a crash it is recovered first.
+    /// Durable. `on_percent` hears how far it is.
+    ///
+    /// Afterwards our files in it are the primary's, or gone: write the configuration, and then call
+    /// [`rewound`]. Until that a directory is half of both, as [`is_half_rewound`] tells.
+    ///
+    /// # Errors
+    /// Among others: the primary has not made a checkpoint on its timeline yet; this server no longer has
+    /// the WAL since the parting.
+    pub async fn rewind(
+        &self,
+        primary: &Peer,
+        mut on_percent: impl FnMut(u8),
+    ) -> Result<(), Error> {
+        let data_dir = &self.options.data_dir;
+        write_files(self.options, self.owner)?;
+        let control = self.control_data().await?;
+        let seen = ask_primary(self.options, primary).await?;
+        can_rewind_to(&control, &seen)?;
+
+        let marker = rewind_marker(data_dir);
+        self.owner.write_file(&marker, "", 0o600)?;
+        if !control.state.is_clean() {
+            // pg_rewind recovers it in single-user mode, which refuses to be a replica.
+            remove_if_there(&data_dir.join("standby.signal"))?;
+        }
+        let pass_file = TemporaryFile::write(
+            self.owner,
+            self.private.join("rewind.pgpass"),
+            &pgpass(self.options),
+        )?;
+        let source = conninfo(self.options, primary, "trilith_rewind", &pass_file.path);
+        let mut args: Vec<OsString> = vec!["--target-pgdata".into(), data_dir.into()];
+        args.extend([
+            "--source-server".into(),
+            format!("{source} dbname={MAINTENANCE_DATABASE}").into(),
+            "--progress".into(),
+        ]);
+        self.run("pg_rewind", &args, |line| {
+            if let Some(percent) = percent(line) {
+                on_percent(percent);
+            }
+        })
+        .await
+    }
+
     /// Whether PostgreSQL would start with the configuration files as they are now.
     pub async fn check_config(&self) -> Result<(), Error> {
         let data_dir = self.options.data_dir.as_os_str().to_owned();
@@ -120,48 +172,168 @@ impl Programs<'_> {
         &self,
         program: &'static str,
         args: &[OsString],
-        mut on_line: impl FnMut(&str),
+        on_line: impl FnMut(&str),
     ) -> Result<(), Error> {
+        let mut command = self.command(program, args);
+        command.stdout(Stdio::null());
+        let child = spawn(program, &mut command)?;
+        let group = Group::record(child, &self.private.join(HELPER_FILE))?;
+        let ended = finish(program, group, |_| {}, on_line).await?;
+        match ended.success {
+            true => Ok(()),
+            false => Err(ended.failed(program)),
+        }
+    }
+
+    /// Runs a program that changes nothing, for what it prints. It may well fail: that is for the caller
+    /// to judge.
+    pub async fn read(
+        &self,
+        program: &'static str,
+        args: &[OsString],
+        patience: Duration,
+        on_line: impl FnMut(&str),
+    ) -> Result<Ended, Error> {
+        let mut command = self.command(program, args);
+        command.stdout(Stdio::piped());
+        // Not recorded: when we are killed it ends by itself, and it may run beside one that is.
+        let group = Group::new(spawn(program, &mut command)?);
+        let done = timeout(patience, finish(program, group, on_line, |_| {})).await;
+        done.unwrap_or_else(|_| Err(timed_out(program, patience)))
+    }
+
+    fn command(&self, program: &'static str, args: &[OsString]) -> Command {
         let mut command = Command::new(self.binaries.dir.join(program));
         command
             .args(args)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .process_group(0);
         prepare(&mut command, self.owner);
-        let failed = |output: String| Error::Program { program, output };
-        let mut child = command
-            .spawn()
-            .map_err(|error| failed(format!("it cannot be run: {error}")))?;
-        let stderr = child.stderr.take();
-        let mut group = Group::record(child, &self.private.join(HELPER_FILE))?;
+        command
+    }
+}
 
-        let mut said: Vec<String> = Vec::new();
-        if let Some(stderr) = stderr {
-            for_each_line(stderr, |line| {
-                on_line(line);
-                if percent(line).is_none() && !line.trim().is_empty() {
-                    if said.len() == PROGRAM_OUTPUT_LINES_MAX {
-                        said.remove(0);
-                    }
-                    said.push(line.trim().to_owned());
-                }
-            })
-            .await
-            .map_err(|error| failed(error.to_string()))?;
+fn spawn(program: &'static str, command: &mut Command) -> Result<Child, Error> {
+    command.spawn().map_err(|error| Error::Program {
+        program,
+        output: format!("it cannot be run: {error}"),
+    })
+}
+
+/// How a program ended.
+pub(crate) struct Ended {
+    pub success: bool,
+    how: String,
+    /// The last lines of its standard error, progress left out.
+    pub said: Vec<String>,
+}
+
+impl Ended {
+    /// What it said, in one line.
+    pub fn text(&self) -> String {
+        self.said.join(" | ")
+    }
+
+    pub fn failed(self, program: &'static str) -> Error {
+        let output = match self.said.is_empty() {
+            true => self.how,
+            false => self.text(),
+        };
+        Error::Program { program, output }
+    }
+}
+
+/// Reads all that a program prints, and waits for its end.
+async fn finish(
+    program: &'static str,
+    mut group: Group,
+    on_stdout: impl FnMut(&str),
+    mut on_stderr: impl FnMut(&str),
+) -> Result<Ended, Error> {
+    let mut said: Vec<String> = Vec::new();
+    let on_stderr = |line: &str| {
+        on_stderr(line);
+        if percent(line).is_none() && !line.trim().is_empty() {
+            if said.len() == PROGRAM_OUTPUT_LINES_MAX {
+                said.remove(0);
+            }
+            said.push(line.trim().to_owned());
         }
-        let status = group
-            .wait()
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        if status.success() {
-            return Ok(());
-        }
-        if said.is_empty() {
-            return Err(failed(status.to_string()));
-        }
-        Err(failed(said.join(" | ")))
+    };
+    let (stdout, stderr) = (group.child.stdout.take(), group.child.stderr.take());
+    let read = async {
+        tokio::try_join!(
+            for_each_line_of(stdout, on_stdout),
+            for_each_line_of(stderr, on_stderr)
+        )?;
+        group.wait().await
+    };
+    let status = read.await.map_err(|error| Error::Program {
+        program,
+        output: error.to_string(),
+    })?;
+    Ok(Ended {
+        success: status.success(),
+        how: status.to_string(),
+        said,
+    })
+}
+
+async fn for_each_line_of(
+    from: Option<impl AsyncRead + Unpin>,
+    on_line: impl FnMut(&str),
+) -> std::io::Result<()> {
+    match from {
+        Some(from) => for_each_line(from, on_line).await,
+        None => Ok(()),
+    }
+}
+
+/// Before the checkpoint that follows a promotion, the primary's control file names its old timeline.
+/// pg_rewind (before version 16) takes that for its history, finds nothing to do, and succeeds.
+fn can_rewind_to(control: &ControlData, primary: &PrimarySeen) -> Result<(), Error> {
+    let blocked = |what: String, hint: &str| Error::Blocked {
+        what,
+        hint: hint.to_owned(),
+    };
+    let (name, timeline) = (&primary.server, primary.history.end.timeline);
+    if !primary.is_primary {
+        let hint = "it is done as soon as that server is the primary";
+        return Err(blocked(format!("{name} is no primary to rewind to"), hint));
+    }
+    if primary.system_id != control.system_id {
+        let hint = "have this server copied anew";
+        return Err(blocked(format!("{name} has another database"), hint));
+    }
+    if primary.checkpoint_timeline != timeline {
+        let what = format!("{name} has made no checkpoint on its timeline {timeline} yet");
+        return Err(blocked(what, "it is done as soon as it has"));
+    }
+    Ok(())
+}
+
+fn rewind_marker(data_dir: &Path) -> PathBuf {
+    sibling(data_dir, "rewinding")
+}
+
+/// Whether a rewind of that directory was begun and not finished: PostgreSQL must not be started in it, it
+/// would take it for whole. Rewind it again, or have it copied anew.
+pub(crate) fn is_half_rewound(data_dir: &Path) -> bool {
+    rewind_marker(data_dir).exists()
+}
+
+/// The rewound directory has its configuration again; or there is another one in its place.
+pub(crate) fn rewound(data_dir: &Path) -> Result<(), Error> {
+    let marker = rewind_marker(data_dir);
+    remove_if_there(&marker)?;
+    sync_parent(&marker)
+}
+
+fn remove_if_there(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", path),
+        _ => Ok(()),
     }
 }
 
@@ -172,17 +344,23 @@ const HELPER_FILE: &str = "helper.pid";
 struct Group {
     child: Child,
     pid: Option<Pid>,
-    file: PathBuf,
+    file: Option<PathBuf>,
 }
 
 impl Group {
+    fn new(child: Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self {
+            child,
+            pid: id.and_then(Pid::from_raw),
+            file: None,
+        }
+    }
+
     fn record(child: Child, file: &Path) -> Result<Self, Error> {
         let id = child.id().unwrap_or_default();
-        let group = Self {
-            child,
-            pid: i32::try_from(id).ok().and_then(Pid::from_raw),
-            file: file.to_owned(),
-        };
+        let mut group = Self::new(child);
+        group.file = Some(file.to_owned());
         let started = start_time(id).unwrap_or_default();
         fs::write(file, format!("{id} {started}\n")).at("write", file)?;
         Ok(group)
@@ -202,7 +380,9 @@ impl Drop for Group {
             // Not waited for yet, so it is still this group. It may have ended, which is as good.
             let _ = kill_process_group(pid, Signal::KILL);
         }
-        let _ = fs::remove_file(&self.file);
+        if let Some(file) = &self.file {
+            let _ = fs::remove_file(file);
+        }
     }
 }
 

@@ -11,13 +11,17 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::PgLsn;
 use tokio_postgres::{Client, Config, NoTls, Socket};
 use trilith_base::ServerName;
+use trilith_ha::{History, Position, PrimarySeen, SlotSeen, parse_history};
 
 use crate::error::{Error, SqlContext};
-use crate::limits::PEER_TIMEOUT;
+use crate::limits::{HISTORY_BYTES_MAX, PEER_TIMEOUT};
 use crate::lsn::Lsn;
-use crate::options::{ADMIN_ROLE, MAINTENANCE_DATABASE, MONITOR_ROLE, Peer};
+use crate::options::{
+    ADMIN_ROLE, MAINTENANCE_DATABASE, MONITOR_ROLE, Options, Peer, REPLICATION_ROLE, slot_name,
+};
 use crate::secrets::Password;
 use crate::tls::Tls;
+use crate::wal::history_file;
 
 /// A connection and the task that drives it. Dropping it closes the socket at once, without waiting
 /// for a peer that may be gone.
@@ -117,11 +121,15 @@ fn base_config(user: &str, password: &Password, database: &str) -> Config {
 /// How observers connect to the PostgreSQL at `address`.
 pub(crate) fn monitor_config(address: SocketAddr, password: &Password) -> Config {
     let mut config = base_config(MONITOR_ROLE, password, MAINTENANCE_DATABASE);
+    reach(&mut config, address);
+    config
+}
+
+fn reach(config: &mut Config, address: SocketAddr) {
     config
         .host(address.ip().to_string())
         .port(address.port())
         .tcp_user_timeout(Duration::from_secs(5));
-    config
 }
 
 /// What another server's PostgreSQL said about itself and about us.
@@ -201,6 +209,106 @@ pub(crate) async fn ask_peer(
     }
 }
 
+const PRIMARY_QUERY: &str = "\
+    select (select system_identifier from pg_control_system()),
+           (select timeline_id from pg_control_checkpoint()),
+           case when pg_is_in_recovery() then null else pg_current_wal_flush_lsn() end,
+           case when pg_is_in_recovery() then null
+                else pg_walfile_name(pg_current_wal_flush_lsn()) end,
+           (select min(substring(name from 9)) from pg_ls_waldir()
+             where name ~ '^[0-9A-F]{24}$'),
+           (select setting::int8 from pg_settings where name = 'wal_segment_size'),
+           (select active from pg_replication_slots where slot_name = $1),
+           (select wal_status from pg_replication_slots where slot_name = $1)";
+
+/// Asks the PostgreSQL of another server about itself, its timelines, and this server's slot there. Of one
+/// that is no primary, only that and its database are told.
+pub(crate) async fn ask_primary(options: &Options, peer: &Peer) -> Result<PrimarySeen, Error> {
+    let doing = "asking the primary";
+    let asked = tokio::time::timeout(PEER_TIMEOUT, async {
+        // The role that may read timeline histories.
+        let password = &options.secrets.replication;
+        let mut config = base_config(REPLICATION_ROLE, password, MAINTENANCE_DATABASE);
+        reach(&mut config, peer.address);
+        let tls = options.tls.as_ref();
+        let session = Session::connect_peer(&config, &peer.name, tls, PEER_TIMEOUT).await?;
+        let slot = slot_name(&options.server);
+        let row = session
+            .query_one(PRIMARY_QUERY, &[&slot])
+            .await
+            .doing(doing)?;
+        let mut seen = read_primary(&peer.name, &row).doing(doing)?;
+        seen.history.ended = timeline_history(&session, seen.history.end.timeline).await?;
+        Ok(seen)
+    });
+    asked
+        .await
+        .unwrap_or_else(|_| Err(timed_out(doing, PEER_TIMEOUT)))
+}
+
+fn read_primary(
+    server: &ServerName,
+    row: &tokio_postgres::Row,
+) -> Result<PrimarySeen, tokio_postgres::Error> {
+    let checkpoint_timeline = row.try_get::<_, i32>(1)?.cast_unsigned();
+    let flushed: Option<PgLsn> = row.try_get(2)?;
+    let file: Option<&str> = row.try_get(3)?;
+    let oldest: Option<String> = row.try_get(4)?;
+    let segment_size: i64 = row.try_get(5)?;
+    let timeline = file.and_then(|file| u32::from_str_radix(file.get(..8)?, 16).ok());
+    let end = Position {
+        timeline: timeline.unwrap_or(checkpoint_timeline),
+        lsn: Lsn(flushed.map_or(0, u64::from)),
+    };
+    Ok(PrimarySeen {
+        server: server.clone(),
+        is_primary: flushed.is_some(),
+        system_id: row.try_get::<_, i64>(0)?.cast_unsigned(),
+        history: History::new(Vec::new(), end),
+        checkpoint_timeline,
+        oldest: oldest
+            .and_then(|name| segment_start(&name, segment_size.cast_unsigned()))
+            .unwrap_or_default(),
+        slot: match read_slot(row.try_get(6)?, row.try_get(7)?) {
+            Slot::Missing => SlotSeen::Missing,
+            Slot::Ready => SlotSeen::Ready,
+            Slot::Active => SlotSeen::Active,
+            Slot::Lost => SlotSeen::Lost,
+        },
+    })
+}
+
+/// The timelines that led to `timeline`, from the file of the server at the other end.
+pub(crate) async fn timeline_history(
+    session: &Session,
+    timeline: u32,
+) -> Result<Vec<Position>, Error> {
+    if timeline <= 1 {
+        return Ok(Vec::new());
+    }
+    let doing = "reading a timeline's history";
+    let path = format!("pg_wal/{}", history_file(timeline));
+    let query = "select convert_from(pg_read_binary_file($1, 0, $2, false), 'UTF8')";
+    let row = session
+        .query_one(query, &[&path, &HISTORY_BYTES_MAX])
+        .await
+        .doing(doing)?;
+    let text: String = row.try_get(0).doing(doing)?;
+    parse_history(&text).map_err(|error| Error::Blocked {
+        what: format!("{path} of the primary: {error}"),
+        hint: "look at that file there".to_owned(),
+    })
+}
+
+fn read_slot(active: Option<bool>, wal_status: Option<&str>) -> Slot {
+    match (active, wal_status) {
+        (None, _) => Slot::Missing,
+        (_, Some("lost")) => Slot::Lost,
+        (Some(true), _) => Slot::Active,
+        (Some(false), _) => Slot::Ready,
+    }
+}
+
 fn read_peer(row: &tokio_postgres::Row) -> Result<PeerAnswer, tokio_postgres::Error> {
     let system_id = row.try_get::<_, i64>(0)?.cast_unsigned();
     if row.try_get(1)? {
@@ -209,14 +317,7 @@ fn read_peer(row: &tokio_postgres::Row) -> Result<PeerAnswer, tokio_postgres::Er
     let flushed: Option<PgLsn> = row.try_get(2)?;
     let oldest: Option<String> = row.try_get(3)?;
     let segment_size: i64 = row.try_get(4)?;
-    let active: Option<bool> = row.try_get(5)?;
-    let wal_status: Option<String> = row.try_get(6)?;
-    let slot = match (active, wal_status.as_deref()) {
-        (None, _) => Slot::Missing,
-        (_, Some("lost")) => Slot::Lost,
-        (Some(true), _) => Slot::Active,
-        (Some(false), _) => Slot::Ready,
-    };
+    let slot = read_slot(row.try_get(5)?, row.try_get(6)?);
     Ok(PeerAnswer::Primary {
         system_id,
         flushed: Lsn(flushed.map_or(0, u64::from)),

@@ -67,6 +67,18 @@ pub(crate) async fn set_up(session: &Session, options: &Options) -> Result<(), E
         &secrets.replication,
     )
     .await?;
+    // What pg_rewind needs (its documentation, "Notes") and [`ask_primary`](crate::remote::ask_primary)
+    // asks. Rights on functions are those of one database: this one.
+    let grants = format!(
+        "grant execute on function pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean),
+             pg_read_binary_file(text), pg_read_binary_file(text, bigint, bigint, boolean)
+             to {REPLICATION_ROLE};
+         grant pg_monitor to {REPLICATION_ROLE}"
+    );
+    session
+        .batch_execute(&grants)
+        .await
+        .doing("allowing other servers to rewind")?;
     ensure_role(session, MONITOR_ROLE, "", &secrets.monitor).await?;
     let grant = format!("grant pg_monitor to {MONITOR_ROLE}");
     session

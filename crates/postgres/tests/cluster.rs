@@ -87,7 +87,8 @@ async fn a_primary_and_its_replicas() {
     // What observers see.
     let targets = cluster.peers().to_vec();
     let password = cluster.secrets().monitor.clone();
-    let observing = ObserverOptions::new(targets, password);
+    let mut observing = ObserverOptions::new(targets, password);
+    observing.tls = Some(cluster.tls(0));
     let observer = Observer::start(observing, Telemetry::new("test"));
     let mut view = observer.view();
     let seen = view

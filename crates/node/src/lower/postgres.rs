@@ -1,16 +1,18 @@
 //! Options of PostgreSQL's manager and of the observer.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::SystemTime;
 
 use trilith_config::{Config, Role as ConfigRole, Server, Synchronous as ConfigSynchronous};
 use trilith_postgres::{
-    ObserverOptions, Options, OsUser, Password, Peer, Role, Secrets, Synchronous,
+    ObserverOptions, Options, OsUser, Password, Peer, Role, Secrets, Synchronous, Tls,
 };
+use trilith_tls::{Ca, PeerIdentity, PemIdentity, TlsError};
 
 use crate::error::NodeError;
 use crate::privileges;
 
-/// `None` when this server runs no PostgreSQL.
+/// `None` when this server runs no PostgreSQL. Without certificates: see [`tls`].
 pub(crate) fn options(
     config: &Config,
     server: &Server,
@@ -37,10 +39,7 @@ pub(crate) fn options(
     let state = config.state_dir(&server.name);
     let mut options = Options::new(server.name.clone(), &state, role, secrets.clone());
     options.bin_dir = database.bin_dir.clone();
-    options.listen = vec![server.address];
-    if !options.listen.contains(&server.loopback()) {
-        options.listen.push(server.loopback());
-    }
+    options.listen = addresses(server);
     options.port = config.ports.postgres;
     options.allowed_clients = config.servers.iter().map(|other| other.address).collect();
     options.database = database.name.clone();
@@ -57,12 +56,42 @@ pub(crate) fn options(
     Ok(Some(options))
 }
 
+/// The server's certificate, for its PostgreSQL and for asking others'.
+pub(crate) fn tls(
+    server: &Server,
+    ca: &Ca,
+    identity: &PeerIdentity,
+    now: SystemTime,
+) -> Result<Tls, NodeError> {
+    Ok(Tls::new(identity, certificate(server, ca, now)?)?)
+}
+
+/// One issued now.
+pub(crate) fn certificate(
+    server: &Server,
+    ca: &Ca,
+    now: SystemTime,
+) -> Result<PemIdentity, TlsError> {
+    ca.issue_peer_pem(&server.name, &addresses(server), now)
+}
+
+/// Its own address, and its loopback address.
+fn addresses(server: &Server) -> Vec<IpAddr> {
+    let mut addresses = vec![server.address];
+    if !addresses.contains(&server.loopback()) {
+        addresses.push(server.loopback());
+    }
+    addresses
+}
+
 /// Watches all database servers of the cluster.
-pub(crate) fn observer(config: &Config, password: &Password) -> ObserverOptions {
+pub(crate) fn observer(config: &Config, password: &Password, tls: Tls) -> ObserverOptions {
     let targets = config
         .with_role(ConfigRole::Db)
         .map(|server| peer(config, server));
-    ObserverOptions::new(targets.collect(), password.clone())
+    let mut options = ObserverOptions::new(targets.collect(), password.clone());
+    options.tls = Some(tls);
+    options
 }
 
 fn peer(config: &Config, server: &Server) -> Peer {

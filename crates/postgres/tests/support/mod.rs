@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use std::{fs, thread};
 
 use tokio::sync::watch;
@@ -13,10 +13,11 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, NoTls};
 use trilith_base::ServerName;
 use trilith_postgres::{
-    ADMIN_ROLE, Options, OsUser, Peer, Phase, Postgres, Role, Secrets, Status, find_bin_dir,
+    ADMIN_ROLE, Options, OsUser, Peer, Phase, Postgres, Role, Secrets, Status, Tls, find_bin_dir,
     stop_left_behind,
 };
 use trilith_telemetry::Telemetry;
+use trilith_tls::{Ca, PeerIdentity};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Far beyond what anything here takes: it only turns a hang into a failure.
@@ -29,6 +30,8 @@ pub struct Cluster {
     secrets: Secrets,
     os_user: Option<OsUser>,
     peers: Vec<Peer>,
+    ca: Ca,
+    tls: Vec<Tls>,
 }
 
 impl Cluster {
@@ -40,6 +43,9 @@ impl Cluster {
             .unwrap();
         // PostgreSQL's account passes through it.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let ca = folder.path().join("secrets");
+        let ca = Ca::create(&ca, "test", SystemTime::now()).unwrap();
+        let tls = names.iter().map(|name| tls(&ca, name)).collect();
         let root = rustix::process::geteuid().is_root();
         let os_user = root.then(|| OsUser::lookup("postgres").unwrap());
         // All held at once, so that they differ.
@@ -60,7 +66,18 @@ impl Cluster {
             secrets: Secrets::generate().unwrap(),
             os_user,
             peers,
+            ca,
+            tls,
         }
+    }
+
+    pub fn ca(&self) -> &Ca {
+        &self.ca
+    }
+
+    /// The certificate of a server.
+    pub fn tls(&self, index: usize) -> Tls {
+        self.tls[index].clone()
     }
 
     pub fn peers(&self) -> &[Peer] {
@@ -86,6 +103,7 @@ impl Cluster {
         let mut options = Options::new(peer.name.clone(), &state, role, self.secrets.clone());
         options.listen = vec![LOOPBACK];
         options.port = peer.address.port();
+        options.tls = Some(self.tls(index));
         options.os_user = self.os_user.clone();
         options.stop.fast = Duration::from_secs(30);
         // Small and quick: several run side by side with other tests.
@@ -143,6 +161,15 @@ impl Cluster {
     pub fn address(&self, index: usize) -> SocketAddr {
         self.peers[index].address
     }
+}
+
+/// A certificate for a server, and for those who ask in its name.
+pub fn tls(ca: &Ca, name: &str) -> Tls {
+    let name = ServerName::new(name).unwrap();
+    let now = SystemTime::now();
+    let identity = PeerIdentity::issue(ca, &name, LOOPBACK, now).unwrap();
+    let files = ca.issue_peer_pem(&name, &[LOOPBACK], now).unwrap();
+    Tls::new(&identity, files).unwrap()
 }
 
 impl Drop for Cluster {
