@@ -15,6 +15,7 @@ pub struct Position {
 
 /// What a server has: all WAL up to `end`, on the timelines that led there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "RawHistory")]
 pub struct History {
     /// Ended timelines, the oldest first, each with the position at which the next one began
     /// (PostgreSQL's `.history` file of the current timeline).
@@ -45,11 +46,46 @@ impl History {
         ended.map(|ended| ended.lsn)
     }
 
+    /// Whether everything that `other` has is in it. Two timelines of one number that began at different
+    /// places are different timelines.
+    pub fn has(&self, other: &History) -> bool {
+        self.contains(other.end) && self.agrees(other)
+    }
+
     /// Whether a server that has `other` can go on along this history: it has nothing that this one has
-    /// not, or will get.
+    /// not, or, on the same timeline, will get.
     pub fn continues(&self, other: &History) -> bool {
-        self.contains(other.end)
-            || (self.end.timeline == other.end.timeline && self.ended == other.ended)
+        self.has(other) || (self.end.timeline == other.end.timeline && self.agrees(other))
+    }
+
+    /// Whether the timelines that ended in both ended at the same places.
+    fn agrees(&self, other: &History) -> bool {
+        let same = |ended: &Position| {
+            self.switch_of(ended.timeline)
+                .is_none_or(|switch| switch == ended.lsn)
+        };
+        other.ended.iter().all(same)
+    }
+}
+
+#[derive(Deserialize)]
+struct RawHistory {
+    #[serde(default)]
+    ended: Vec<Position>,
+    end: Position,
+}
+
+impl TryFrom<RawHistory> for History {
+    type Error = String;
+
+    /// Timelines grow; everything else would make comparisons answer at random.
+    fn try_from(raw: RawHistory) -> Result<Self, String> {
+        let RawHistory { ended, end } = raw;
+        let all: Vec<u32> = ended.iter().chain([&end]).map(|at| at.timeline).collect();
+        match all.iter().zip(&all[1..]).all(|(one, next)| one < next) {
+            true => Ok(Self { ended, end }),
+            false => Err(format!("timelines {all:?} do not grow")),
+        }
     }
 }
 

@@ -14,7 +14,8 @@ use crate::record::{StoreView, SyncSet};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
     pub store: StoreView,
-    /// Whether this server has heard from the store's majority lately.
+    /// Whether this server has heard from the store's majority lately, and at least once since this program
+    /// started: `store` is no older than anything that this server ever did.
     pub quorum: bool,
     pub lease: LeaseSeen,
     pub local: Local,

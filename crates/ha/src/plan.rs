@@ -69,6 +69,10 @@ pub enum Step {
     /// Ends recovery. Closed to the application; these must confirm commits from the first one on.
     Promote {
         sync: SyncSet,
+        /// The number of the timeline that begins. It must be this one: the number that PostgreSQL would
+        /// choose by itself (one above the highest `.history` file that it has) may have been begun by
+        /// another server that died before anybody heard of it.
+        timeline: u32,
     },
     /// Receives from that server from now on; from nobody: returns when the WAL receiver has ended.
     Follow {
@@ -154,13 +158,13 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Wait => f.write_str("wait"),
-            Self::Fail { hint } => write!(f, "ask a person ({hint})"),
+            Self::Fail { hint } => write!(f, "do nothing until a person has acted ({hint})"),
             Self::Initdb => f.write_str("make a new database"),
             Self::Copy { from } => write!(f, "copy {from}'s data"),
             Self::Rewind { from } => write!(f, "rewind to {from}'s history"),
             Self::Start { how } => match how {
                 StartAs::Primary { sync } => {
-                    write!(f, "start as primary, closed, confirmed by {sync}")
+                    write!(f, "start as primary, closed, commits {}", wait_for(sync))
                 }
                 StartAs::Replica {
                     follow: Some(server),
@@ -177,27 +181,42 @@ impl fmt::Display for Step {
             Self::Stop {
                 mode: StopMode::Immediate,
             } => f.write_str("stop at once"),
-            Self::Promote { sync } => write!(f, "promote, closed, confirmed by {sync}"),
+            Self::Promote { sync, timeline } => {
+                write!(
+                    f,
+                    "promote to timeline {timeline}, closed, commits {}",
+                    wait_for(sync)
+                )
+            }
             Self::Follow {
                 server: Some(server),
             } => write!(f, "receive from {server}"),
             Self::Follow { server: None } => f.write_str("stop receiving"),
             Self::Sync { set, forget, prove } => {
-                write!(f, "commits are confirmed by {set}")?;
+                write!(f, "let commits {}", wait_for(set))?;
                 if !forget.is_empty() {
                     write!(f, ", end the connections of {}", listed(forget))?;
                 }
                 if *prove {
-                    f.write_str(", proven")?;
+                    f.write_str(", and prove it")?;
                 }
                 Ok(())
             }
             Self::Open => f.write_str("let the application in"),
-            Self::Close => f.write_str("let nobody new in"),
-            Self::SetUp => f.write_str("roles, databases and slots"),
+            Self::Close => f.write_str("let no new session in"),
+            Self::SetUp => f.write_str("set up roles, databases and slots"),
             Self::Checkpoint => f.write_str("write a checkpoint"),
-            Self::Report(report) => write!(f, "report for term {}", report.term),
-            Self::TakeLease(take) => write!(f, "take the lease, term {}", take.record.term),
+            Self::Report(report) => match report.term {
+                0 => f.write_str("report what is here"),
+                term => write!(f, "report for the end of term {term}"),
+            },
+            Self::TakeLease(take) => {
+                write!(f, "take the lease, term {}", take.record.term)?;
+                match take.record.forced && !take.again {
+                    true => f.write_str(", writes may be lost"),
+                    false => Ok(()),
+                }
+            }
             Self::GiveUpLease { record, .. } => {
                 f.write_str("give the lease back")?;
                 match record
@@ -211,11 +230,22 @@ impl fmt::Display for Step {
             Self::WriteRecord(written) => {
                 let record = &written.value;
                 let open = if record.open { "open" } else { "closed" };
-                write!(f, "record {open}, confirmed by {}", record.sync)
+                write!(f, "record: {open}, commits {}", wait_for(&record.sync))?;
+                if record.asynchronous && record.open {
+                    f.write_str(", the last of them may be lost")?;
+                }
+                Ok(())
             }
             Self::Found { .. } => f.write_str("record the new database"),
             Self::ForgetRequest { .. } => f.write_str("end the request"),
             Self::ForgetReinit => f.write_str("end the request to copy anew"),
         }
+    }
+}
+
+fn wait_for(set: &SyncSet) -> String {
+    match set.is_alone() {
+        true => "wait for nobody".to_owned(),
+        false => format!("wait for {set}"),
     }
 }

@@ -68,6 +68,7 @@ pub struct ClusterRecord {
 
 /// Servers of which `acks` must have flushed a commit before it is acknowledged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawSyncSet")]
 pub struct SyncSet {
     /// Never the primary. Empty: the primary alone.
     #[serde(with = "names")]
@@ -106,6 +107,27 @@ impl fmt::Display for SyncSet {
     }
 }
 
+#[derive(Deserialize)]
+struct RawSyncSet {
+    #[serde(with = "names")]
+    members: BTreeSet<ServerName>,
+    acks: usize,
+}
+
+impl TryFrom<RawSyncSet> for SyncSet {
+    type Error = String;
+
+    /// Votes are counted by these numbers: impossible ones must not get in.
+    fn try_from(raw: RawSyncSet) -> Result<Self, String> {
+        let RawSyncSet { members, acks } = raw;
+        let least = usize::from(!members.is_empty());
+        match (least..=members.len()).contains(&acks) {
+            true => Ok(Self { members, acks }),
+            false => Err(format!("{acks} confirmations of {} servers", members.len())),
+        }
+    }
+}
+
 pub(crate) fn listed(names: &BTreeSet<ServerName>) -> String {
     let names: Vec<&str> = names.iter().map(ServerName::as_str).collect();
     names.join(", ")
@@ -124,6 +146,8 @@ pub struct Record {
     /// Whether clients were let in, in this term.
     pub open: bool,
     /// While not `open`: every write ever acknowledged is within this place. `None` for a new database.
+    /// While `open` and `asynchronous`: where that began; whoever lacks it is no successor.
+    #[serde(default)]
     pub base: Option<Position>,
     /// While not `open`: the servers that the primary waits for before it opens, because they were there
     /// a moment ago.
@@ -139,6 +163,44 @@ pub struct Record {
     /// Whether the operator forced this term, and acknowledged writes may be missing.
     #[serde(default)]
     pub forced: bool,
+    /// The highest timeline that any primary was told to begin. Each is begun once: PostgreSQL counts from
+    /// what it knows, and two servers may know the same.
+    #[serde(default)]
+    pub timeline: u32,
+    /// How often in a row the same server took the lease again, since PostgreSQL ran well there.
+    #[serde(default)]
+    pub retaken: u32,
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "term {}, primary {}, ", self.term, self.primary)?;
+        match (self.open, self.asynchronous) {
+            (true, false) if self.sync.is_alone() => f.write_str("open, nobody else has it all")?,
+            (true, false) => write!(f, "open, confirmed by {}", self.sync)?,
+            (true, true) => f.write_str("open, asynchronous")?,
+            (false, _) => f.write_str("closed")?,
+        }
+        if let Some(base) = self.base {
+            write!(f, ", base {base}")?;
+        }
+        if !self.expected.is_empty() {
+            write!(f, ", expects {}", listed(&self.expected))?;
+        }
+        if let Some(next) = &self.next {
+            write!(f, ", next {next}")?;
+        }
+        if self.timeline > 0 {
+            write!(f, ", timelines up to {}", self.timeline)?;
+        }
+        if self.retaken > 0 {
+            write!(f, ", retaken {} times", self.retaken)?;
+        }
+        if self.forced {
+            f.write_str(", forced")?;
+        }
+        Ok(())
+    }
 }
 
 /// What a server has, once it has stopped receiving WAL.
@@ -184,7 +246,7 @@ impl Report {
 pub enum Request {
     /// The primary hands over in good order.
     Switchover {
-        /// `None`: the replica that is furthest.
+        /// `None`: the first of the synchronous set, in the order of the file.
         #[serde(with = "optional_name", default)]
         to: Option<ServerName>,
         /// Of the record when it was asked for: in a later term it is void.

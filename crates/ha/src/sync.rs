@@ -76,7 +76,7 @@ pub(crate) fn target(ready: &Ready, record: &Record, policy: &Policy) -> SyncSet
 pub(crate) fn next(ready: &Ready, recorded: &SyncSet, target: &SyncSet, clients: bool) -> Move {
     let in_force = &ready.sync.set;
     if !is_safe(recorded, in_force) {
-        return switch(in_force, recorded.clone(), false);
+        return switch(in_force, recorded.clone(), clients && in_force.is_alone());
     }
     if in_force == target {
         return match recorded == target {

@@ -28,13 +28,17 @@ pub struct TakeLease {
     pub reports: Vec<(ServerName, Revision)>,
     /// The operator's request that this fulfils.
     pub fulfils: Option<Revision>,
+    /// Whether the record named this server as the primary before: that is no failover, and may be done
+    /// while failover is paused.
+    pub again: bool,
 }
 
 impl TakeLease {
     pub fn txn(&self, policy: &Policy) -> Txn {
-        let mut txn = Txn::new()
-            .when(unchanged_record(self.over))
-            .when(Condition::Absent { key: paused_key() });
+        let mut txn = Txn::new().when(unchanged_record(self.over));
+        if !self.again {
+            txn = txn.when(Condition::Absent { key: paused_key() });
+        }
         for (server, version) in &self.reports {
             txn = txn.when(Condition::Unchanged {
                 key: report_key(server),
