@@ -4,7 +4,8 @@
 //!   never decided here; a session at the primary lasts no longer than the lease it began under; every
 //!   buffer, wait and number of connections is bounded; between servers everything is under mutual TLS.
 //! Start reading at: [`SqlProxy`], `session.rs` (one connection), [`Targets`], [`SharedTargets`].
-//! Tested by: the tests beside each file, `tests/entry.rs` and `tests/failover.rs` (with stub servers and a real driver).
+//! Tested by: the tests beside each file; `tests/entry.rs` and `tests/failover.rs` (with stub servers and
+//!   a real driver).
 #![forbid(unsafe_code)]
 
 mod boundary;

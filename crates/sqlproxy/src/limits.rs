@@ -44,29 +44,14 @@ pub const DISCARD_BYTES: usize = 4 << 10;
 
 pub const BACKLOG: u32 = 1024;
 
-/// Keepalive probes find a peer that is gone while nothing is being sent: within 11 s another server,
-/// within 30 s a client, whose kernel is this one and tells by itself.
-pub const UPSTREAM_KEEPALIVE: Keepalive = Keepalive {
-    idle: Duration::from_secs(5),
-    interval: Duration::from_secs(2),
-    probes: 3,
-};
-pub const CLIENT_KEEPALIVE: Keepalive = Keepalive {
-    idle: Duration::from_secs(15),
-    interval: Duration::from_secs(5),
-    probes: 3,
-};
-/// `TCP_USER_TIMEOUT` finds one that is gone while something is being sent. It also cuts off a peer
-/// that is alive and reads nothing for so long, hence no shorter: a backend that waits for a lock in
-/// the middle of a COPY does that, and so does a client that digests a large result. Sessions at a primary
-/// that died do not wait for it: they end with its tenure.
+/// `TCP_USER_TIMEOUT` finds a peer that is gone while something is being sent; with keepalive probes, also
+/// one that is gone while nothing is: where both are set, Linux goes by this time and not by a number of
+/// probes (`tcp_keepalive_timer`). It also cuts off a peer that is alive and reads nothing for so long, hence
+/// no shorter: a backend that waits for a lock in the middle of a COPY does that, and so does a client that
+/// digests a large result. Sessions at a primary that died do not wait for it: they end with its tenure.
 pub const UPSTREAM_USER_TIMEOUT: Duration = Duration::from_secs(60);
+/// A client on this server: its kernel is this one, and tells when it is gone.
 pub const CLIENT_USER_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// When to probe an idle connection, and how often before giving it up.
-#[derive(Clone, Copy, Debug)]
-pub struct Keepalive {
-    pub idle: Duration,
-    pub interval: Duration,
-    pub probes: u32,
-}
+/// The first probe of an idle connection, and the next ones.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
