@@ -17,6 +17,7 @@ mod limits;
 mod lsn;
 mod memory;
 mod observed;
+pub mod operator;
 mod plan;
 mod planner;
 mod policy;
@@ -38,6 +39,6 @@ pub use planner::plan;
 pub use policy::Policy;
 pub use record::{
     ClusterRecord, Record, Report, ReportedData, Request, StoreView, SyncSet, cluster_key,
-    lease_key, paused_key, record_key, reinit_key, report_key, request_key,
+    ended_key, lease_key, paused_key, record_key, reinit_key, report_key, request_key,
 };
 pub use txn::{TakeLease, Written};

@@ -14,6 +14,7 @@ const LEASE: &str = "db/primary";
 const CLUSTER: &str = "db/cluster";
 const RECORD: &str = "db/record";
 const REQUEST: &str = "db/request";
+const ENDED: &str = "db/request-ended";
 const PAUSED: &str = "db/paused";
 const REPORTS: &str = "db/server/";
 const REINITS: &str = "db/reinit/";
@@ -36,6 +37,11 @@ pub fn record_key() -> Key {
 /// [`Request`].
 pub fn request_key() -> Key {
     key(REQUEST)
+}
+
+/// [`crate::operator::Ended`]: why the last request that was not fulfilled was not.
+pub fn ended_key() -> Key {
+    key(ENDED)
 }
 
 /// There while automatic failover is off. The value says who did it.
@@ -266,6 +272,24 @@ impl Request {
     pub fn term(&self) -> u64 {
         match self {
             Self::Switchover { term, .. } | Self::Failover { term, .. } => *term,
+        }
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Switchover { to: Some(to), .. } => write!(f, "switchover to {to}"),
+            Self::Switchover { to: None, .. } => f.write_str("switchover"),
+            Self::Failover {
+                to, accept_loss, ..
+            } => {
+                write!(f, "failover to {to}")?;
+                match accept_loss {
+                    true => f.write_str(", writes may be lost"),
+                    false => Ok(()),
+                }
+            }
         }
     }
 }

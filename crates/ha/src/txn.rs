@@ -5,8 +5,8 @@ use trilith_consensus::{Condition, Epoch, Revision, Txn, Write};
 
 use crate::policy::Policy;
 use crate::record::{
-    ClusterRecord, Record, Report, cluster_key, encode, lease_key, paused_key, record_key,
-    reinit_key, report_key, request_key,
+    ClusterRecord, Record, Report, cluster_key, encode, ended_key, lease_key, paused_key,
+    record_key, reinit_key, report_key, request_key,
 };
 
 /// An entry to be written over the one that was read.
@@ -118,6 +118,18 @@ pub fn request(request: &crate::record::Request) -> Txn {
 /// The request is over.
 pub fn end_request(version: Revision) -> Txn {
     forget_request(Txn::new(), version)
+}
+
+/// The request cannot be fulfilled. Whoever asked reads why.
+pub fn give_up_request(version: Revision, why: &str) -> Txn {
+    let ended = crate::operator::Ended {
+        request: version.0,
+        why: why.to_owned(),
+    };
+    end_request(version).then(Write::Put {
+        key: ended_key(),
+        value: encode(&ended),
+    })
 }
 
 /// The request to copy anew is over.
