@@ -46,9 +46,7 @@ pub enum Command {
     Token(Token),
     Join(Join),
     #[command(hide = true)]
-    Guard {
-        addresses: Vec<IpAddr>,
-    },
+    Guard(Guard),
     Version(Version),
 }
 
@@ -317,6 +315,25 @@ pub struct Join {
     /// Where to write the config file.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
+}
+
+/// A process beside a server that acts for it at a deadline; `trilith run` starts it.
+#[derive(Debug, ClapArgs)]
+pub struct Guard {
+    /// Take these floating addresses from the server; none: end the server.
+    #[arg(value_name = "ADDRESS")]
+    pub addresses: Vec<IpAddr>,
+    /// End the PostgreSQL of this data directory instead.
+    #[arg(
+        long,
+        value_name = "DATA_DIR",
+        requires = "fifo",
+        conflicts_with = "addresses"
+    )]
+    pub postgres: Option<PathBuf>,
+    /// Where it is told the deadlines.
+    #[arg(long, value_name = "PIPE", requires = "postgres")]
+    pub fifo: Option<PathBuf>,
 }
 
 /// The version of this program.

@@ -14,11 +14,18 @@ mod token;
 mod version;
 mod vip;
 
-use crate::args::{Args, Command, DemoCommand};
+use crate::args::{Args, Command, DemoCommand, Guard};
 use crate::demo;
 use crate::failure::{Failure, Outcome};
 
 pub use status::{ask_cluster, show_forever};
+
+fn guard(args: &Guard) -> std::io::Result<()> {
+    match (&args.postgres, &args.fifo) {
+        (Some(data_dir), Some(fifo)) => trilith_node::database_guard::run(data_dir, fifo),
+        _ => trilith_node::guard::run(&args.addresses),
+    }
+}
 
 pub fn run(args: Args) -> Outcome {
     match args.command {
@@ -37,9 +44,7 @@ pub fn run(args: Args) -> Outcome {
         Command::Drill(args) => drill::run(&args),
         Command::Drain(args) => drain::run(&args, true),
         Command::Undrain(args) => drain::run(&args, false),
-        Command::Guard { addresses } => {
-            trilith_node::guard::run(&addresses).map_err(Failure::failed)
-        }
+        Command::Guard(args) => guard(&args).map_err(Failure::failed),
         Command::Token(args) => token::run(&args),
         Command::Join(args) => join::run(&args),
         Command::Version(args) => version::run(&args),

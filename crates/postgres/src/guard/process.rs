@@ -30,7 +30,8 @@ pub fn run(data_dir: &Path, fifo: &Path) -> io::Result<()> {
     let (data_dir, fifo) = (absolute(data_dir)?, absolute(fifo)?);
     block_signals();
     // Open for writing as well: then the last writer's end is not the pipe's.
-    let pipe = open_fifo(&fifo, true)?;
+    let pipe = open_fifo(&fifo, true)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", fifo.display())))?;
     if !lock(&pipe)? {
         return Ok(());
     }
