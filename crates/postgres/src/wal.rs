@@ -100,34 +100,24 @@ impl Programs<'_> {
         let Some(files_end) = shape.end_of_files(timeline, start, names) else {
             return Ok(None);
         };
+        // A missing file would be waited for.
+        let start_at = |start: Lsn| [format!("--start={start}"), format!("--end={files_end}")];
         // Without printing it is four times as fast, and the complaint about the end names the last
         // record before it.
-        let ended = self
-            .waldump(
-                timeline,
-                &["--quiet".to_owned(), format!("--start={start}")],
-                |_| {},
-            )
-            .await?;
+        let mut args = start_at(start).to_vec();
+        args.push("--quiet".to_owned());
+        let ended = self.waldump(timeline, &args, |_| {}).await?;
         if ended.text().contains("could not find a valid record") {
             return Ok(None);
         }
+        // Without a complaint it ends where the files do.
+        let from = last_record(&ended.text()).unwrap_or(start);
         let mut last = None;
         let keep_last = |line: &str| last = parse_record(line).or(last);
-        match last_record(&ended.text()) {
-            Some(record) => {
-                let args = [format!("--start={record}"), "--limit=1".to_owned()];
-                self.waldump(timeline, &args, keep_last).await?;
-            }
-            // It ends with a file, and the next one is not there.
-            None => {
-                let args = [format!("--start={start}"), format!("--end={files_end}")];
-                self.waldump(timeline, &args, keep_last).await?;
-            }
-        }
+        let printed = self.waldump(timeline, &start_at(from), keep_last).await?;
         match last {
             Some(record) => Ok(Some(shape.end_of(record))),
-            None => Err(ended.failed(WALDUMP)),
+            None => Err(printed.failed(WALDUMP)),
         }
     }
 

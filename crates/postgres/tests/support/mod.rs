@@ -1,9 +1,11 @@
 //! Database servers with real PostgreSQL on loopback ports, cleaned up whatever happens.
+// Each test file uses what it needs.
+#![allow(dead_code)]
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use std::{fs, thread};
@@ -69,6 +71,11 @@ impl Cluster {
             ca,
             tls,
         }
+    }
+
+    /// For files of the test; removed at the end.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub fn ca(&self) -> &Ca {
