@@ -113,6 +113,13 @@ impl Demo {
             .context("trilith demo --detach")
     }
 
+    /// All addresses are other ones from the next start on. The demo must be stopped.
+    pub fn move_away(&mut self) -> Result<()> {
+        ensure!(!self.running, "stop the demo first");
+        self.block = Block::take()?;
+        Ok(())
+    }
+
     /// Stops it, and fails if a process of it is still there then.
     pub fn stop(&mut self) -> Result<()> {
         self.stop_apart()?;

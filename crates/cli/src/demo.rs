@@ -1,6 +1,5 @@
 //! `trilith demo`: a whole cluster on this machine, of real server processes.
 
-mod moved;
 mod place;
 mod plan;
 mod ports;
@@ -59,11 +58,7 @@ pub fn start(args: DemoStart) -> Outcome {
         // The namespaces of a lab are new: nothing listens there.
         ports::settle(&mut plan)?;
     }
-    let before = moved::last_time(&place.state);
     let config = write_config(&place, &plan)?;
-    if let Some(before) = before {
-        moved::set_stores_aside(&before, &config)?;
-    }
     trilith_node::secrets::create(&config).map_err(Failure::failed)?;
     let lab = match plan.lab {
         true => Some(build_lab(&place, &plan)?),
