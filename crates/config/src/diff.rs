@@ -91,9 +91,7 @@ fn compare(was: Option<&Item>, is: Option<&Item>, old: &Config, new: &Config) ->
 }
 
 fn leaf_effect(leaf: &Leaf, old: &Config, new: &Config) -> Effect {
-    let Leaf {
-        path, key, owner, ..
-    } = leaf;
+    let Leaf { key, owner, .. } = leaf;
     let owner = owner.as_ref();
     let applies = key
         .rsplit_once('.')

@@ -76,6 +76,13 @@ impl Memory {
         policy: &Policy,
         tenure: Option<Tenure>,
     ) -> LeaseSeen {
+        // The answer to a grant may come before the view that shows it.
+        if let Some(Tenure { epoch, .. }) = tenure
+            && tenure.is_some_and(|tenure| tenure.is_valid(now))
+            && epoch.0 > store.revision.0
+        {
+            return LeaseSeen::Mine { epoch };
+        }
         let Some((holder, epoch)) = &store.lease else {
             let since = self.free_since.map_or(Duration::ZERO, |at| now.since(at));
             return LeaseSeen::Free { since };

@@ -13,12 +13,12 @@ use trilith_config::{Config, Role, Server};
 use trilith_edge::Edge;
 use trilith_monitor::Source;
 use trilith_monitor::api::{self, ClusterStatus, ServerState, ServerStatus};
-use trilith_postgres::{ClusterView, Status as PostgresStatus};
+use trilith_postgres::{ClusterView, Situation, Status as PostgresStatus};
 use trilith_sqlproxy::SharedTargets;
 
 use crate::cluster::ClusterStore;
 use crate::config_sync::ConfigSync;
-use crate::limits::{DATABASE_POLL_INTERVAL, DATABASE_WAIT, UNATTENDED_WAIT};
+use crate::limits::{DATABASE_POLL_INTERVAL, DATABASE_WAIT};
 use crate::peers::Peers;
 use crate::{state, status};
 
@@ -36,6 +36,8 @@ pub(crate) struct Board {
     pub release: OnceLock<String>,
     pub instances: OnceLock<watch::Receiver<Vec<InstanceStatus>>>,
     pub postgres: OnceLock<watch::Receiver<PostgresStatus>>,
+    /// What the agent of the database saw last, and plans.
+    pub situation: OnceLock<watch::Receiver<Option<Arc<Situation>>>>,
     pub databases: OnceLock<watch::Receiver<ClusterView>>,
     pub sql_targets: OnceLock<SharedTargets>,
     pub edge: OnceLock<Arc<Edge>>,
@@ -58,6 +60,7 @@ impl Board {
             release: OnceLock::new(),
             instances: OnceLock::new(),
             postgres: OnceLock::new(),
+            situation: OnceLock::new(),
             databases: OnceLock::new(),
             sql_targets: OnceLock::new(),
             edge: OnceLock::new(),
@@ -100,49 +103,19 @@ impl Board {
             .unwrap_or_else(PoisonError::into_inner) = failure;
     }
 
-    /// Returns when the cluster's database can be used: the primary runs, with its roles and the
-    /// app's database in it, and the sql entry leads to it. Gives up after [`DATABASE_WAIT`]: then
-    /// there is no database to wait for, and apps may have something to say all the same.
+    /// Returns when the cluster's database can be used: there is a primary that lets the application in.
+    /// Gives up after [`DATABASE_WAIT`]: then there is no database to wait for, and apps may have
+    /// something to say all the same.
     pub async fn database_ready(&self) {
-        let config = self.config();
-        let Some(primary) = config.primary() else {
-            return;
-        };
         let begin = Instant::now();
-        // Since when PostgreSQL answers, but nobody who looks after it.
-        let mut unattended: Option<Instant> = None;
         while begin.elapsed() < DATABASE_WAIT {
-            let reachable = self
-                .sql_targets
-                .get()
-                .is_some_and(|t| t.load().primary.is_some());
-            if reachable {
-                match self.phase_of(primary).await {
-                    Some(phase) if phase == "running" => return,
-                    Some(_) => unattended = None,
-                    None => {
-                        let since = *unattended.get_or_insert_with(Instant::now);
-                        if since.elapsed() >= UNATTENDED_WAIT {
-                            return;
-                        }
-                    }
-                }
+            let targets = self.sql_targets.get();
+            if targets.is_some_and(|targets| targets.load().primary.is_some()) {
+                return;
             }
             sleep(DATABASE_POLL_INTERVAL).await;
         }
-        tracing::warn!(primary = %primary.name, "the database is not ready; going on without it");
-    }
-
-    /// What a server says its PostgreSQL is at; `None` when it says nothing.
-    async fn phase_of(&self, server: &Server) -> Option<String> {
-        if server.name == self.server.name {
-            return self
-                .postgres
-                .get()
-                .map(|status| status.borrow().phase.word().to_owned());
-        }
-        let status = self.peers.ask(&self.config(), server).await;
-        status.postgres.map(|postgres| postgres.phase)
+        tracing::warn!("the database is not ready; going on without it");
     }
 
     fn failing(&self) -> Option<String> {

@@ -10,6 +10,8 @@ use tokio::time::sleep;
 use trilith_app::InstanceStatus;
 use trilith_base::ServerName;
 use trilith_config::Server;
+use trilith_consensus::View;
+use trilith_ha::StoreView;
 use trilith_postgres::{ClusterView, Tls};
 use trilith_sqlproxy::SharedTargets;
 use trilith_tls::{Ca, LEAF_REISSUE_INTERVAL, PeerIdentity, SiteCertificates};
@@ -74,28 +76,47 @@ fn live_by_app(status: &[InstanceStatus]) -> BTreeMap<String, Vec<InstanceAddr>>
     by_app
 }
 
-/// Observer to sql entry: sessions go to the primary and the replicas that there are.
+/// Store and observer to sql entry: sessions go to the holder of the lease, and to the replicas that
+/// there are.
 pub(crate) async fn sql_targets(
+    mut store: watch::Receiver<Arc<View>>,
     mut view: watch::Receiver<ClusterView>,
     targets: SharedTargets,
     me: ServerName,
 ) {
     loop {
-        let new = lower::sql::targets(&view.borrow_and_update(), &me);
+        let read = StoreView::read(&store.borrow_and_update());
+        let new = lower::sql::targets(&read, &view.borrow_and_update(), &me);
         let old = targets.load();
-        if **old != new {
-            let name = |target: &Option<trilith_sqlproxy::Target>| {
-                target
-                    .as_ref()
-                    .map_or_else(|| "none".to_owned(), |t| t.name.to_string())
-            };
-            if old.primary != new.primary {
-                tracing::info!(primary = name(&new.primary), "the sql entry writes to");
-            }
-            targets.store(new);
+        if old.primary != new.primary {
+            let name = new.primary.as_ref().map_or("none", |t| t.name.as_str());
+            tracing::info!(primary = name, "the sql entry writes to");
         }
         drop(old);
-        if view.changed().await.is_err() {
+        targets.store(new);
+        let changed = tokio::select! {
+            changed = store.changed() => changed,
+            changed = view.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// The agent's lease to the cluster port: under which epoch this server is the primary.
+pub(crate) async fn own_epoch(
+    mut tenure: watch::Receiver<Option<trilith_ha::Tenure>>,
+    epoch: watch::Sender<Option<u64>>,
+) {
+    loop {
+        let new = tenure.borrow_and_update().map(|tenure| tenure.epoch.0);
+        epoch.send_if_modified(|old| {
+            let changed = *old != new;
+            *old = new;
+            changed
+        });
+        if tenure.changed().await.is_err() {
             return;
         }
     }

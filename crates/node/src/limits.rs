@@ -29,8 +29,6 @@ pub(crate) const LAST_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the apps wait for the database before they are started without it.
 pub(crate) const DATABASE_WAIT: Duration = Duration::from_secs(60);
 pub(crate) const DATABASE_POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// A primary that answers while its server's process does not was ready before that process died.
-pub(crate) const UNATTENDED_WAIT: Duration = Duration::from_secs(5);
 /// Between tries of a release command that failed; doubled each time up to the maximum.
 pub(crate) const RELEASE_RETRY_MIN: Duration = Duration::from_secs(2);
 pub(crate) const RELEASE_RETRY_MAX: Duration = Duration::from_secs(60);

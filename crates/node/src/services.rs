@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use trilith_app::{Release, Supervisor};
 use trilith_cluster::join::{Door, Tokens};
 use trilith_config::{Config, Role, Server, Workers as ConfigWorkers};
@@ -29,14 +29,16 @@ use crate::cluster::{ClusterRuntime, ClusterStore};
 use crate::config_sync::{AtStart, ConfigSync};
 use crate::error::NodeError;
 use crate::floating::{FloatingAddresses, follow_drain};
-use crate::limits::{LAST_DRAIN_TIMEOUT, PEER_DRAIN_TIMEOUT, REPLICA_PATIENCE};
+use crate::limits::{
+    DATABASE_POLL_INTERVAL, LAST_DRAIN_TIMEOUT, PEER_DRAIN_TIMEOUT, REPLICA_PATIENCE,
+};
 use crate::lower::app::Apps;
 use crate::peers::{PeerListener, PeerServices, Peers};
 use crate::release;
 use crate::reload::{self, Parts, Reloader};
 use crate::secrets::Secrets;
 use crate::tokens::InForce;
-use crate::{cluster, control, feed, lower, privileges, secrets, tokens};
+use crate::{cluster, control, database_guard, feed, lower, privileges, secrets, tokens};
 
 /// What is running. A service that this server does not have, or that is not started yet, is
 /// `None`.
@@ -62,6 +64,8 @@ pub(crate) struct Services {
     admin: Option<Admin>,
     admin_socket: Option<AdminSocket>,
     postgres: Option<Postgres>,
+    /// Under which this server is the database's primary.
+    primary_epoch: watch::Sender<Option<u64>>,
     observer: Option<Observer>,
     database_tls: Option<Tls>,
     sql: Option<Draining<trilith_sqlproxy::Serving>>,
@@ -126,6 +130,7 @@ impl Services {
             admin: None,
             admin_socket: None,
             postgres: None,
+            primary_epoch: watch::Sender::new(None),
             observer: None,
             database_tls: None,
             sql: None,
@@ -145,11 +150,11 @@ impl Services {
         self.start_admin_socket(&store)?;
         // First: what is wrong with the code base is better known before databases are made.
         let code = self.start_web().await?;
-        self.start_databases()?;
+        self.start_databases(&store)?;
         self.start_peers(&store)?;
         self.start_edge()?;
         self.start_floating(&store).await?;
-        self.start_sql()?;
+        self.start_sql(&store)?;
         self.follow_config(&store, code.as_ref().map(|(release, _)| release.clone()));
         self.keep_certificates_fresh();
         if let Some((release, apps)) = code {
@@ -286,7 +291,7 @@ impl Services {
     }
 
     /// PostgreSQL here, if this server has it, and the observer of all of them.
-    fn start_databases(&mut self) -> Result<(), NodeError> {
+    fn start_databases(&mut self, store: &ClusterStore) -> Result<(), NodeError> {
         let Some(secrets) = &self.secrets.database else {
             return Ok(());
         };
@@ -295,9 +300,15 @@ impl Services {
         self.database_tls = Some(tls.clone());
         if let Some(mut options) = lower::postgres::options(&self.config, &self.server, secrets)? {
             options.tls = Some(tls.clone());
-            let postgres = Postgres::start(options, self.telemetry.clone());
+            let guard = database_guard::options(&options);
+            let renewals = self.cluster.handle();
+            let (store, telemetry) = (store.store.clone(), self.telemetry.clone());
+            let postgres = Postgres::start(options, guard, store, &renewals, telemetry);
             let postgres = postgres.map_err(NodeError::service)?;
             let _ = self.board.postgres.set(postgres.status());
+            let _ = self.board.situation.set(postgres.situation());
+            let epoch = self.primary_epoch.clone();
+            self.feeds.spawn(feed::own_epoch(postgres.tenure(), epoch));
             self.postgres = Some(postgres);
         }
         let options = lower::postgres::observer(&self.config, &secrets.monitor, tls);
@@ -338,7 +349,7 @@ impl Services {
         let services = PeerServices {
             web: self.web.clone(),
             postgres: lower::sql::own_postgres(&self.config, &self.server),
-            primary_epoch: watch::channel(None).1,
+            primary_epoch: self.primary_epoch.subscribe(),
             api,
             door: Some(Door::new(self.tokens(store)).router()),
             known,
@@ -390,7 +401,7 @@ impl Services {
     }
 
     /// The sql entry of a web server, fed by the observer.
-    fn start_sql(&mut self) -> Result<(), NodeError> {
+    fn start_sql(&mut self, store: &ClusterStore) -> Result<(), NodeError> {
         let (Some(observer), true) = (&self.observer, self.server.has(Role::Web)) else {
             return Ok(());
         };
@@ -404,7 +415,7 @@ impl Services {
         let _ = self.board.sql_targets.set(targets.clone());
         let me = self.server.name.clone();
         self.feeds
-            .spawn(feed::sql_targets(observer.view(), targets, me));
+            .spawn(feed::sql_targets(store.store.view(), observer.view(), targets, me));
         Ok(())
     }
 
@@ -456,7 +467,7 @@ impl Services {
     /// Apps keep their connections: one made before any replica is up would read from the primary
     /// for as long as it lives. So a start of the whole cluster gives the replicas a moment.
     async fn wait_for_replica(&self) {
-        let Some(observer) = &self.observer else {
+        let Some(targets) = self.board.sql_targets.get() else {
             return;
         };
         if self.config.with_role(Role::Db).count() < 2 {
@@ -464,9 +475,11 @@ impl Services {
         }
         self.board
             .set_step(Some("waiting for a database replica".to_owned()));
-        let mut view = observer.view();
-        let me = &self.server.name;
-        let usable = view.wait_for(|view| !lower::sql::targets(view, me).replicas.is_empty());
+        let usable = async {
+            while targets.load().replicas.is_empty() {
+                sleep(DATABASE_POLL_INTERVAL).await;
+            }
+        };
         if timeout(REPLICA_PATIENCE, usable).await.is_err() {
             tracing::info!("no database replica is usable yet: apps start on the primary alone");
         }
@@ -505,9 +518,9 @@ impl Services {
         if let Some(web) = &self.web {
             web.set_draining(true);
         }
-        if let Some(peers) = self.peers.take() {
+        if let Some(peers) = &mut self.peers {
             peers.drain.start();
-            unless(&hurry, peers.service.finished(PEER_DRAIN_TIMEOUT)).await;
+            unless(&hurry, peers.service.drained(PEER_DRAIN_TIMEOUT)).await;
         }
         if let Some(supervisor) = self.supervisor.take() {
             // Nobody asks the instances for anything any more.
@@ -518,12 +531,16 @@ impl Services {
             let finished = timeout(LAST_DRAIN_TIMEOUT, sql.service.finished());
             unless(&hurry, finished).await;
         }
-        self.feeds.shutdown().await;
-        drop(self.observer.take());
         if let Some(postgres) = self.postgres.take() {
-            // It has its own patience; leaving it half-way would leave it running.
+            // It has its own patience; leaving it half-way would leave it running. It hands the primary's
+            // lease over, so the store still has to hear the others.
             postgres.shutdown().await;
         }
+        if let Some(peers) = self.peers.take() {
+            peers.service.stop();
+        }
+        self.feeds.shutdown().await;
+        drop(self.observer.take());
         if let Some(socket) = self.admin_socket.take() {
             socket.stop().await;
         }

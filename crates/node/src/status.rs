@@ -29,7 +29,7 @@ pub fn cluster_status(
         floating_addresses: floating_addresses(config, &servers),
         store: store_status(asked, &servers).cloned(),
         database: database_status(config, asked, &servers),
-        survives_one_loss: survival(config, &servers),
+        survives_one_loss: survival(config, asked, &servers),
         sites,
         servers,
     }
@@ -179,14 +179,14 @@ fn database_status(
         .map(|server| server.server.clone());
     Some(DatabaseStatus {
         primary,
-        fails_over: false,
+        fails_over: view.len() > 1,
         servers: view,
     })
 }
 
 /// Whether the loss of any one server would go unnoticed, from what exists and what is up now. Each
 /// reason names what would be missing.
-fn survival(config: &Config, servers: &[ServerStatus]) -> Survival {
+fn survival(config: &Config, asked: &str, servers: &[ServerStatus]) -> Survival {
     let mut reasons = Vec::new();
     if let [only] = servers {
         reasons.push(format!("there is no server but {}", only.name));
@@ -200,7 +200,7 @@ fn survival(config: &Config, servers: &[ServerStatus]) -> Survival {
         reasons.extend(store_reason(servers));
         reasons.extend(edge_reason(config, servers));
         reasons.extend(app_reasons(config, servers));
-        reasons.extend(database_reason(config));
+        reasons.extend(database_reason(config, asked, servers));
     }
     Survival {
         yes: reasons.is_empty(),
@@ -252,10 +252,22 @@ fn app_reasons(config: &Config, servers: &[ServerStatus]) -> Vec<String> {
     reasons
 }
 
-fn database_reason(config: &Config) -> Option<String> {
-    let primary = config.primary()?;
-    // No replica is promoted yet.
-    Some(format!("the database primary stays on {}", primary.name))
+fn database_reason(config: &Config, asked: &str, servers: &[ServerStatus]) -> Option<String> {
+    if let Some(only) = only_one(config, trilith_config::Role::Db) {
+        return Some(format!("{} is the only database server", only.name));
+    }
+    let database = database_status(config, asked, servers)?;
+    let Some(primary) = &database.primary else {
+        return Some("the database has no primary".to_owned());
+    };
+    let follows = |server: &&trilith_monitor::api::DatabaseServer| {
+        server.reachable && server.role.as_deref() == Some("replica")
+    };
+    let replica = database.servers.iter().find(follows);
+    match replica {
+        Some(_) => None,
+        None => Some(format!("the database is on {primary} alone: no replica is up")),
+    }
 }
 
 fn only_one(config: &Config, role: trilith_config::Role) -> Option<&Server> {

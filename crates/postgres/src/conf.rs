@@ -30,6 +30,8 @@ pub(crate) enum Part<'a> {
     Replica {
         /// Whom to receive WAL from; `None`: nobody.
         follow: Option<&'a Peer>,
+        /// Of no effect before a promotion, but already known to all processes then.
+        synchronous_standby_names: String,
     },
 }
 
@@ -63,6 +65,7 @@ pub(crate) fn trilith_conf(options: &Options, socket_folder: &Path) -> String {
         }
         Role::Replica { primary } => Part::Replica {
             follow: Some(primary),
+            synchronous_standby_names: String::new(),
         },
     };
     trilith_conf_as(options, socket_folder, &part)
@@ -85,10 +88,10 @@ pub(crate) fn trilith_conf_as(options: &Options, socket_folder: &Path, part: &Pa
         &format!("{SLOT_WAL_KEEP_SIZE_MB}MB"),
     );
     // Both sides notice a silent peer within seconds, and try again at once.
-    conf.set("wal_sender_timeout", "10s");
-    conf.set("wal_receiver_timeout", "10s");
+    conf.set("wal_sender_timeout", "5s");
+    conf.set("wal_receiver_timeout", "5s");
     conf.set("wal_receiver_status_interval", "1s");
-    conf.set("wal_retrieve_retry_interval", "500ms");
+    conf.set("wal_retrieve_retry_interval", "100ms");
     conf.set("tcp_keepalives_idle", "15");
     conf.set("tcp_keepalives_interval", "5");
     conf.set("tcp_keepalives_count", "3");
@@ -134,6 +137,9 @@ pub(crate) fn trilith_conf_as(options: &Options, socket_folder: &Path, part: &Pa
     conf.set("logging_collector", "off");
     conf.set("wal_level", "replica");
     conf.set("hot_standby", "on");
+    // After a crash it is Trilith that starts it again: closed, until what the recovery brought back has
+    // been confirmed by replicas.
+    conf.set("restart_after_crash", "off");
     // For pg_rewind; data checksums alone would do, but they can be switched off.
     conf.set("wal_log_hints", "on");
     let senders = WAL_SENDERS_MIN.max(4 + 3 * peers).to_string();
@@ -143,8 +149,11 @@ pub(crate) fn trilith_conf_as(options: &Options, socket_folder: &Path, part: &Pa
         Part::Primary {
             synchronous_standby_names,
         } => conf.set("synchronous_standby_names", synchronous_standby_names),
-        Part::Replica { follow } => {
-            conf.set("synchronous_standby_names", "");
+        Part::Replica {
+            follow,
+            synchronous_standby_names,
+        } => {
+            conf.set("synchronous_standby_names", synchronous_standby_names);
             let primary = follow.map(|primary| primary_conninfo(options, primary));
             conf.set("primary_conninfo", &primary.unwrap_or_default());
             conf.set("primary_slot_name", &slot_name(&options.server));

@@ -78,9 +78,17 @@ pub enum Error {
         doing: &'static str,
         source: io::Error,
     },
+    #[error(transparent)]
+    Store(#[from] trilith_consensus::StoreError),
+    #[error("PostgreSQL must not be writable without a guard: {why}")]
+    Guard { why: String },
 }
 
 impl Error {
+    pub(crate) fn guard(why: String) -> Self {
+        Self::Guard { why }
+    }
+
     /// What to do about it, when there is something better than to wait.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -1,5 +1,7 @@
 //! What an operator may want to know, each a log line and a metric.
 
+pub(crate) mod failover;
+
 use std::path::Path;
 use std::time::Duration;
 

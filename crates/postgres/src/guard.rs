@@ -34,6 +34,7 @@ mod watch;
 pub mod wire;
 
 pub use fenced::{Fenced, report_fenced};
+pub(crate) use process::kill_all;
 pub use process::run;
 
 use wire::Message;

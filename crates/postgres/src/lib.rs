@@ -7,15 +7,18 @@
 //! Tested by: `plan/tests.rs` (golden plans), the tests beside each file, `tests/cluster.rs` (real ones).
 #![forbid(unsafe_code)]
 
+mod agent;
 mod binaries;
 mod conf;
 mod control;
 mod error;
 mod event;
 mod execute;
+mod fence;
 mod files;
 pub mod guard;
 mod inspect;
+mod instance;
 mod limits;
 mod logfile;
 mod lsn;
@@ -31,6 +34,7 @@ mod secrets;
 mod sql;
 mod status;
 mod supervise;
+mod tenure;
 mod tls;
 mod wal;
 
@@ -44,7 +48,8 @@ pub use options::{
     ADMIN_ROLE, MAINTENANCE_DATABASE, MONITOR_ROLE, Options, OsUser, Peer, REPLICATION_ROLE, Role,
     StopTimeouts, Synchronous, slot_name,
 };
-pub use run::{Postgres, stop_left_behind};
+pub use agent::{Postgres, Situation};
+pub use run::stop_left_behind;
 pub use secrets::{Password, Secrets, SecretsError};
 pub use status::{CurrentRole, Phase, SlotStatus, Status};
 pub use tls::Tls;

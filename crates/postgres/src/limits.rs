@@ -84,8 +84,8 @@ pub const PEER_TIMEOUT: Duration = Duration::from_secs(1);
 /// A PostgreSQL that died is started again at once the first time, then ever later.
 pub const RESTART_DELAY_MIN: Duration = Duration::from_millis(100);
 pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(10);
-/// After this long without trouble, the next restart is at once again.
-pub const RESTART_CALM: Duration = Duration::from_secs(60);
+/// After this long without trouble, earlier failures are forgotten.
+pub const RESTART_CALM: Duration = Duration::from_secs(30);
 /// Between two tries of a replica whose primary cannot be reached yet.
 pub const WAIT_FOR_PRIMARY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -124,3 +124,62 @@ pub const GUARD_FROZEN_AFTER: Duration = Duration::from_secs(1);
 pub const GUARD_POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// What the guard writes down is a few lines.
 pub const GUARD_REPORT_BYTES_MAX: u64 = 4096;
+
+/// An agent that has not come round for so long is stuck: its lease is not renewed any more.
+pub const AGENT_BEAT_MAX: Duration = Duration::from_secs(5);
+/// Renewals of the lease under way at once: one that gets no answer does not hold up the next.
+pub const RENEWALS_MAX: usize = 6;
+/// Between two looks at PostgreSQL while something is going on, and while all is well.
+pub const LOOK_INTERVAL_BUSY: Duration = Duration::from_millis(50);
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// After a step that failed, and after one that a person has to help with.
+pub const STEP_RETRY_MIN: Duration = Duration::from_millis(200);
+pub const STEP_RETRY_MAX: Duration = Duration::from_secs(10);
+/// For one call of the cluster store.
+pub const STORE_TIMEOUT: Duration = Duration::from_secs(3);
+/// For this server's view of the store to show what was just written.
+pub const VIEW_TIMEOUT: Duration = Duration::from_millis(500);
+/// Between two questions to the primary, while this server needs to know something of it.
+pub const ASK_INTERVAL: Duration = Duration::from_millis(300);
+/// An answer of the primary is not used for longer.
+pub const ASKED_MAX: Duration = Duration::from_secs(2);
+/// For handing over and stopping when this server ends.
+pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// For the local PostgreSQL to answer.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The kept session is replaced by a new one after this: only that proves that the postmaster lives.
+pub const LINE_AGE_MAX: Duration = Duration::from_millis(1500);
+/// A PostgreSQL that ends so soon after it was ready has not started well.
+pub const QUICK_DEATH_MAX: Duration = Duration::from_secs(10);
+/// With less than this, PostgreSQL is not started again after it found the disk full: four WAL files.
+pub const DISK_FREE_MIN_BYTES: u64 = 64 << 20;
+/// A fast shutdown that takes longer becomes an immediate one, and that a kill.
+pub const STOP_FAST_MAX: Duration = Duration::from_secs(5);
+pub const STOP_IMMEDIATE_MAX: Duration = Duration::from_millis(500);
+/// Between two looks whether what was killed is gone, and for all of it at the deadline.
+pub const STOP_KILL_POLL_INTERVAL: Duration = Duration::from_millis(2);
+pub const KILL_ALL_TIMEOUT: Duration = Duration::from_millis(200);
+/// Between two questions whether something that takes milliseconds is done.
+pub const RELOAD_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// For sessions that were told to end.
+pub const CLIENTS_END_TIMEOUT: Duration = Duration::from_secs(2);
+pub const SENDERS_END_TIMEOUT: Duration = Duration::from_secs(2);
+/// Rounds of finding out what is in force and setting it right.
+pub const SETTLE_ROUNDS_MAX: u32 = 4;
+/// For seeing a commit wait. It is that of the checkpointer, see `instance/confirm.rs`.
+pub const PROVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The session of such a commit is kept for so long.
+pub const PROBE_KEPT_MAX: Duration = Duration::from_secs(10);
+/// A checkpoint writes everything that is in memory.
+pub const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(600);
+/// A replica that stops receiving: when its WAL receiver is told to end once more, and when that failed.
+pub const FOLLOW_NOBODY_PATIENCE: Duration = Duration::from_millis(500);
+pub const FOLLOW_NOBODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a promotion, which replays what was received first.
+pub const PROMOTE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Numbers of timelines that may be left out at a promotion; each is a small file.
+pub const TIMELINE_GAP_MAX: u32 = 1000;
+/// A copy, or a rewind, that says nothing for so long is stuck. It begins with a checkpoint.
+pub const COPY_PATIENCE: Duration = Duration::from_secs(300);
+pub const COPY_WATCH_INTERVAL: Duration = Duration::from_secs(5);

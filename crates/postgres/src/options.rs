@@ -50,6 +50,8 @@ pub struct Options {
     /// This server's certificate. Needed as soon as there are other database servers: without it they are
     /// all refused.
     pub tls: Option<Tls>,
+    /// All database servers of the cluster, this one included, in the order of the file.
+    pub servers: Vec<Peer>,
     pub role: Role,
     pub secrets: Secrets,
     /// The application's database, owned by `user`.
@@ -135,6 +137,7 @@ impl Options {
             port: 5433,
             allowed_clients: Vec::new(),
             tls: None,
+            servers: Vec::new(),
             role,
             secrets,
             database: "app".to_owned(),
@@ -178,6 +181,16 @@ impl Options {
             check_parameter(name, value)?;
         }
         Ok(())
+    }
+
+    /// A database server of the cluster by its name.
+    pub(crate) fn peer(&self, name: &ServerName) -> Option<&Peer> {
+        self.servers.iter().find(|peer| peer.name == *name)
+    }
+
+    /// The other database servers.
+    pub(crate) fn others(&self) -> impl Iterator<Item = &Peer> {
+        self.servers.iter().filter(|peer| peer.name != self.server)
     }
 
     /// The other database servers that this one deals with.
@@ -252,6 +265,7 @@ const OURS: &[&str] = &[
     "primary_conninfo",
     "primary_slot_name",
     "promote_trigger_file",
+    "restart_after_crash",
     "ssl",
     "synchronous_standby_names",
     "unix_socket_directories",

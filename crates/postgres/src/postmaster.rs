@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -101,6 +102,13 @@ impl Postmaster {
         }
     }
 
+    /// Whether the process has ended, without waiting.
+    pub fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(self.process.get_ref(), PollFlags::IN)];
+        // An error cannot be told apart from the end, as above.
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
     /// How it ended. Call it once it has.
     pub async fn how_it_ended(mut self) -> String {
         match &mut self.child {
@@ -115,6 +123,25 @@ impl Postmaster {
     /// Tells it to read its configuration again.
     pub fn reload(&self) -> Result<(), Error> {
         self.signal(Signal::HUP, "telling it to reload")
+    }
+
+    /// The same for later, without the postmaster at hand.
+    pub fn reloader(&self) -> impl Fn() + Send + Sync + use<> {
+        let process = self.process.clone();
+        move || {
+            // It may have ended meanwhile, and then there is nothing to tell.
+            let _ = pidfd_send_signal(process.get_ref(), Signal::HUP);
+        }
+    }
+
+    /// Tells it to stop in good order.
+    pub fn stop_fast(&self) -> Result<(), Error> {
+        self.signal(Signal::INT, "stopping it")
+    }
+
+    /// Tells it to stop at once; the next start recovers.
+    pub fn stop_immediately(&self) -> Result<(), Error> {
+        self.signal(Signal::QUIT, "stopping it at once")
     }
 
     /// Stops it: fast, then immediately, then by SIGKILL. Tells which of them did it.

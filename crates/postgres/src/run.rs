@@ -94,13 +94,13 @@ fn check(options: &Options) -> Result<(), OptionsError> {
     Ok(())
 }
 
-fn run_folder(options: &Options) -> PathBuf {
+pub(crate) fn run_folder(options: &Options) -> PathBuf {
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     socket_folder(options, runtime_dir.as_deref())
 }
 
 /// A folder outside of the state folder is not left behind.
-fn remove_spare_folder(options: &Options, folder: &Path) {
+pub(crate) fn remove_spare_folder(options: &Options, folder: &Path) {
     if folder != options.run_dir {
         // Not when something is in it, or when it never was.
         let _ = fs::remove_dir(folder);

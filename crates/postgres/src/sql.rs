@@ -135,7 +135,8 @@ pub(crate) struct SlotRow {
 
 const SLOTS: &str = "\
     select slot_name::text, active, coalesce(wal_status = 'lost', false),
-           coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8
+           coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn()
+                                         else pg_current_wal_lsn() end, restart_lsn), 0)::int8
       from pg_replication_slots
      where slot_type = 'physical' and not temporary and slot_name like 'trilith\\_%'
      order by slot_name";

@@ -18,26 +18,14 @@ pub(crate) fn options(
     server: &Server,
     secrets: &Secrets,
 ) -> Result<Option<Options>, NodeError> {
-    let (Some(database), Some(primary)) = (&config.database, config.primary()) else {
+    let Some(database) = config.database.as_ref().filter(|_| server.has(ConfigRole::Db)) else {
         return Ok(None);
-    };
-    if !server.has(ConfigRole::Db) {
-        return Ok(None);
-    }
-    let role = if primary.name == server.name {
-        let replicas = config
-            .with_role(ConfigRole::Db)
-            .filter(|other| other.name != primary.name);
-        Role::Primary {
-            replicas: replicas.map(|replica| peer(config, replica)).collect(),
-        }
-    } else {
-        Role::Replica {
-            primary: peer(config, primary),
-        }
     };
     let state = config.state_dir(&server.name);
+    let role = Role::Primary { replicas: Vec::new() };
     let mut options = Options::new(server.name.clone(), &state, role, secrets.clone());
+    let servers = config.with_role(ConfigRole::Db);
+    options.servers = servers.map(|other| peer(config, other)).collect();
     options.bin_dir = database.bin_dir.clone();
     options.listen = addresses(server);
     options.port = config.ports.postgres;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use trilith_base::ServerName;
 use trilith_config::{Config, Role, Server};
+use trilith_ha::StoreView;
 use trilith_postgres::{ClusterView, ServerView};
 use trilith_sqlproxy::{Options, Target, Targets, Tenure, Tunnel};
 use trilith_tls::{ALPN_SQL, PeerIdentity};
@@ -35,28 +36,35 @@ pub(crate) fn own_postgres(config: &Config, server: &Server) -> Option<SocketAdd
         .then(|| SocketAddr::new(server.address, config.ports.postgres))
 }
 
-/// Whom sessions go to, by what the observer sees. A replica that receives no WAL although there is
-/// a primary is left out: what it would answer grows older without end. Without a primary nothing
-/// newer is to be had anywhere.
-pub(crate) fn targets(view: &ClusterView, me: &ServerName) -> Targets {
+/// Whom sessions go to. Who may be written to follows from the lease and the record of the cluster store
+/// alone; what the observer sees decides about replicas. One that receives no WAL although there is a
+/// primary is left out: what it would answer grows older without end. Without a primary nothing newer is
+/// to be had anywhere.
+pub(crate) fn targets(store: &StoreView, view: &ClusterView, me: &ServerName) -> Targets {
     let target = |server: &ServerView| Target {
         name: server.name.clone(),
         address: server.address,
         local: server.name == *me,
     };
-    let has_primary = view.primary().is_some();
+    let record = store.record.as_ref().map(|(record, _)| record);
+    let tenure = store.lease.as_ref().map(|(server, epoch)| Tenure {
+        server: server.clone(),
+        epoch: epoch.0,
+    });
+    let holder = tenure.as_ref().map(|tenure| &tenure.server);
+    // Until it is open it lets nobody in.
+    let open = record.filter(|record| record.open && Some(&record.primary) == holder);
+    let primary = open.and_then(|record| view.get(&record.primary));
     let mut replicas: Vec<&ServerView> = view
         .replicas()
-        .filter(|replica| !has_primary || replica.streaming != Some(false))
+        .filter(|replica| Some(&replica.name) != holder)
+        .filter(|replica| holder.is_none() || replica.streaming != Some(false))
         .collect();
     // The sort keeps the order of the file among equals; an unknown lag comes last.
     replicas.sort_by_key(|replica| replica.lag_bytes.is_none());
     Targets {
-        primary: view.primary().map(target),
-        tenure: view.primary().map(|primary| Tenure {
-            server: primary.name.clone(),
-            epoch: 0,
-        }),
+        primary: primary.map(target),
+        tenure,
         replicas: replicas.into_iter().map(target).collect(),
     }
 }

@@ -128,10 +128,14 @@ impl PeerListener {
     }
 
     /// Waits until all connections of edges have closed after the drain has started, but not longer
-    /// than `patience`; then ends the others.
-    pub async fn finished(mut self, patience: Duration) {
+    /// than `patience`. Connections to the API stay.
+    pub async fn drained(&mut self, patience: Duration) {
         // Nothing is ever sent.
         let _ = timeout(patience, self.open.recv()).await;
+    }
+
+    /// Ends the connections to the API.
+    pub fn stop(self) {
         self.stop.start();
     }
 }

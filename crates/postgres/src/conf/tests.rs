@@ -103,7 +103,10 @@ fn what_a_server_is_changes_in_its_settings() {
     }
 
     let followed = |follow| {
-        let conf = conf(Part::Replica { follow });
+        let conf = conf(Part::Replica {
+            follow,
+            synchronous_standby_names: String::new(),
+        });
         assert_eq!(setting(&conf, "synchronous_standby_names"), "''");
         assert_eq!(setting(&conf, "primary_slot_name"), "'trilith_one'");
         setting(&conf, "primary_conninfo").to_owned()

@@ -152,7 +152,7 @@ fn look(data_dir: &Path) -> Vec<u32> {
 }
 
 /// Kills what there is, also what is stopped or being traced. Returns what was found.
-fn kill_all(data_dir: &Path) -> Vec<u32> {
+pub(crate) fn kill_all(data_dir: &Path) -> Vec<u32> {
     let mut found = look(data_dir);
     found.retain(|pid| kill(*pid, data_dir));
     found

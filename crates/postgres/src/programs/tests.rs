@@ -1,5 +1,7 @@
 use super::*;
 
+mod real;
+
 #[test]
 fn progress_lines() {
     for (line, expected) in [
@@ -64,4 +66,34 @@ async fn a_left_helper_is_killed_and_another_process_is_not() {
 
 fn is_zombie(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+}
+
+#[test]
+fn nobody_rewinds_to_a_primary_before_its_checkpoint() {
+    use trilith_ha::{History, Lsn, Position, SlotSeen};
+
+    let control = crate::control::tests::sample();
+    let end = Position {
+        timeline: 2,
+        lsn: Lsn(1 << 24),
+    };
+    let primary = PrimarySeen {
+        server: trilith_base::ServerName::new("two").unwrap(),
+        is_primary: true,
+        system_id: control.system_id,
+        history: History::new(Vec::new(), end),
+        checkpoint_timeline: 2,
+        oldest: Lsn(0),
+        slot: SlotSeen::Ready,
+    };
+    can_rewind_to(&control, &primary).unwrap();
+    let why = |change: fn(&mut PrimarySeen)| {
+        let mut primary = primary.clone();
+        change(&mut primary);
+        can_rewind_to(&control, &primary).unwrap_err().to_string()
+    };
+    let expected = "two has made no checkpoint on its timeline 2 yet";
+    assert_eq!(why(|primary| primary.checkpoint_timeline = 1), expected);
+    assert!(why(|primary| primary.system_id = 1).contains("another database"));
+    assert!(why(|primary| primary.is_primary = false).contains("no primary"));
 }
