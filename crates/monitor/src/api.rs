@@ -4,12 +4,18 @@
 //! different versions read each other, so every field that is not essential has a default.
 
 mod config;
+mod database;
 
 use serde::{Deserialize, Serialize};
 
 pub use config::{
     CONFIG_SCHEMA, ConfigAnswer, ConfigChange, ConfigEntry, ConfigQuery, ConfigState,
     ConfigVersion, HistoryAnswer, ReloadAnswer, ReloadRequest, ReloadServer, RollbackRequest,
+};
+pub use database::{
+    Agreed, DATABASE_SCHEMA, DatabaseAnswer, DatabaseLocal, DatabaseOrder, DatabasePart,
+    DatabaseRequest, EndedRequest, PausedStatus, PlanStatus, PlanStep, ReplicaStatus, ReportStatus,
+    SlotStatus, SyncSetStatus,
 };
 
 /// Grows when a field is removed or changes its meaning.
@@ -136,6 +142,9 @@ pub struct ServerStatus {
     /// Of a server with the role `db`.
     #[serde(default)]
     pub postgres: Option<PostgresStatus>,
+    /// The database's failover, with `[database]`.
+    #[serde(default)]
+    pub database: Option<DatabasePart>,
     /// The database servers as this server sees them.
     #[serde(default)]
     pub database_view: Vec<DatabaseServer>,
@@ -253,6 +262,9 @@ pub struct DatabaseStatus {
     pub primary: Option<String>,
     /// Whether a replica is promoted when the primary's server dies.
     pub fails_over: bool,
+    /// What the cluster store says, in the newest view of it.
+    #[serde(default)]
+    pub agreed: Option<Agreed>,
     /// The view of the server that was asked.
     pub servers: Vec<DatabaseServer>,
 }
@@ -386,6 +398,7 @@ impl ServerStatus {
             release: None,
             instances: Vec::new(),
             postgres: None,
+            database: None,
             database_view: Vec::new(),
             sql_entry: None,
             pools: Vec::new(),

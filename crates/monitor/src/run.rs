@@ -16,25 +16,37 @@ use tokio::net::TcpListener;
 use trilith_telemetry::{MetricsText, Telemetry};
 
 use crate::api::{ClusterStatus, ServerState, ServerStatus};
+use crate::checks;
 use crate::limits::HEADER_TIMEOUT;
+use crate::metrics::{self, Reading};
 
 /// Who knows the state. `node` implements it.
 pub trait Source: Send + Sync + 'static {
     /// This server, now. Must not wait for anything.
     fn server(&self) -> ServerStatus;
 
+    /// What was last read from the local PostgreSQL for Prometheus. Must not wait for anything.
+    fn postgres_readings(&self) -> Vec<Reading> {
+        Vec::new()
+    }
+
     /// All servers; asks the others, so it may take a second.
     fn cluster(&self) -> impl Future<Output = ClusterStatus> + Send;
 }
 
-/// What the admin port answers: `/metrics`, `/healthz`, `/api/v1/status`, `/v1/server`.
+/// What the admin port answers: `/metrics`, `/healthz`, `/api/v1/status`, `/v1/server`, and the checks of
+/// the database (`/primary`, `/replica`, `/cluster`, ...).
 pub fn admin_router<S: Source>(source: Arc<S>, telemetry: Telemetry) -> Router {
     Router::new()
         .route("/healthz", get(healthz::<S>))
         .route("/api/v1/status", get(cluster::<S>))
         .route("/v1/server", get(server::<S>))
-        .with_state(source)
-        .route("/metrics", get(metrics).with_state(telemetry))
+        .with_state(source.clone())
+        .merge(checks::router(source.clone()))
+        .route(
+            "/metrics",
+            get(metrics::<S>).with_state((source, telemetry)),
+        )
         .fallback(not_found)
 }
 
@@ -96,15 +108,18 @@ async fn healthz<S: Source>(State(source): State<Arc<S>>) -> Response {
     (code, text).into_response()
 }
 
-async fn metrics(State(telemetry): State<Telemetry>) -> Response {
+async fn metrics<S: Source>(State((source, telemetry)): State<(Arc<S>, Telemetry)>) -> Response {
     let headers = [(header::CONTENT_TYPE, MetricsText::CONTENT_TYPE)];
-    (headers, telemetry.metrics_text().encode()).into_response()
+    let mut text = telemetry.metrics_text().encode();
+    metrics::insert(&mut text, &source.server(), &source.postgres_readings());
+    (headers, text).into_response()
 }
 
 async fn not_found() -> (StatusCode, &'static str) {
     (
         StatusCode::NOT_FOUND,
-        "not found: try /metrics, /healthz, /v1/server or /api/v1/status\n",
+        "not found: try /metrics, /healthz, /v1/server, /api/v1/status, /primary, /replica or \
+         /cluster\n",
     )
 }
 

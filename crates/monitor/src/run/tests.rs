@@ -31,9 +31,13 @@ impl Source for Fixed {
 }
 
 async fn ask(router: Router, path: &str) -> String {
+    ask_by("GET", router, path).await
+}
+
+async fn ask_by(method: &str, router: Router, path: &str) -> String {
     let (mut client, server) = duplex(64 * 1024);
     let serve = serve_connection(server, router);
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     let talk = async {
         client.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -70,6 +74,41 @@ async fn metrics_and_status_are_served() {
     assert!(answer.contains(r#""cluster":"foobar""#), "{answer}");
     let answer = ask(admin(ServerState::Ready), "/v1/server").await;
     assert!(answer.contains(r#""name":"one""#), "{answer}");
+}
+
+#[tokio::test]
+async fn checks_answer_to_every_way_of_asking() {
+    let router = || admin(ServerState::Ready);
+    // This server has no database: only its own status is told.
+    for path in [
+        "/primary",
+        "/replica?lag=1MB",
+        "/sync",
+        "/health",
+        "/liveness",
+    ] {
+        let answer = ask(router(), path).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{path}: {answer}");
+        assert!(answer.contains(r#""name":"one""#), "{path}: {answer}");
+    }
+    assert!(ask(router(), "/patroni").await.starts_with("HTTP/1.1 200 "));
+    assert!(
+        ask(router(), "/cluster")
+            .await
+            .contains(r#""scope":"foobar""#)
+    );
+    assert!(
+        ask(router(), "/replica?lag=x")
+            .await
+            .starts_with("HTTP/1.1 400 ")
+    );
+    for method in ["HEAD", "OPTIONS"] {
+        let answer = ask_by(method, router(), "/patroni").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{method}: {answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{method}: {answer}");
+        let answer = ask_by(method, router(), "/primary").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{method}: {answer}");
+    }
 }
 
 #[tokio::test]
