@@ -113,10 +113,7 @@ impl Server {
             Kind::Primary => Part::Primary {
                 synchronous_standby_names: String::new(),
             },
-            Kind::Replica => Part::Replica {
-                follow,
-                synchronous_standby_names: String::new(),
-            },
+            Kind::Replica => Part::Replica { follow },
         };
         write_files(options, &self.owner).unwrap();
         write(
