@@ -5,7 +5,7 @@ use trilith_config::{Config, Role};
 use trilith_telemetry::Telemetry;
 
 use crate::error::NodeError;
-use crate::lower;
+use crate::{database_guard, lower};
 use crate::pidfile::PidFile;
 use crate::secrets::DATABASE_FILE;
 
@@ -44,6 +44,12 @@ pub fn stop_left_behind(
             let stopped = runtime.block_on(trilith_postgres::stop_left_behind(&options));
             if stopped.map_err(NodeError::service)? {
                 ended.push("PostgreSQL");
+            }
+            // After PostgreSQL: until then it is what stops a primary at its deadline.
+            let fifo = database_guard::options(&options).fifo;
+            let guard = trilith_postgres::guard::end_left_behind(&fifo);
+            if guard.map_err(NodeError::service)? {
+                ended.push("PostgreSQL's guard");
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The agent: looks, plans, and carries out, again and again, and stops PostgreSQL when its lease ends.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use trilith_telemetry::Telemetry;
 use crate::error::{Error, OptionsError};
 use crate::event::failover::{FenceFailed, LeaseGivenUp, LeaseTaken, Planned, StepFailed};
 use crate::fence::Fence;
-use crate::guard::GuardOptions;
+use crate::guard::{self, GuardOptions};
 use crate::instance::Instance;
 use crate::limits::{
     ASK_INTERVAL, ASKED_MAX, LEAVE_TIMEOUT, LOOK_INTERVAL, LOOK_INTERVAL_BUSY, STEP_RETRY_MAX,
@@ -73,6 +74,7 @@ impl Postgres {
         let tenure = keeper.tenure();
         let (new_options, changes) = watch::channel(options.clone());
         let agent = Agent {
+            guard_fifo: guard.fifo.clone(),
             fence: Fence::start(guard, tenure.clone()),
             instance: Instance::new(options, telemetry.clone(), sender),
             view: store.view(),
@@ -86,6 +88,7 @@ impl Postgres {
             options: changes,
             stopping,
             armed: None,
+            ran: true,
             wrote: Revision::default(),
             heard: hear(store.clone()),
             store,
@@ -174,6 +177,9 @@ struct Agent {
     membership: watch::Receiver<Arc<Membership>>,
     keeper: Keeper,
     fence: Fence,
+    guard_fifo: PathBuf,
+    /// Whether PostgreSQL ran at the last look.
+    ran: bool,
     memory: Memory,
     asked: Asked,
     telemetry: Telemetry,
@@ -229,6 +235,10 @@ impl Agent {
             self.tell(&observed, &plan);
             self.follow_fence(&observed).await;
             let gone = observed.local.process == Process::Stopped;
+            if gone && self.ran {
+                self.report_fenced();
+            }
+            self.ran = !gone;
             let overdue = leave_by.is_some_and(|at| BootTime::now() > at);
             if leaving && (overdue || (gone && !holds(&observed.lease))) {
                 if !gone {
@@ -254,6 +264,13 @@ impl Agent {
             tracing::warn!(%error, "the guard of postgres did not end");
         }
         self.instance.stopped();
+    }
+
+    /// PostgreSQL has ended: it may have been the guard.
+    fn report_fenced(&self) {
+        if let Err(error) = guard::report_fenced(&self.guard_fifo, &self.telemetry) {
+            tracing::warn!(%error, "what the guard of postgres left cannot be read");
+        }
     }
 
     fn take_options(&mut self) {
