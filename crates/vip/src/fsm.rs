@@ -407,7 +407,7 @@ impl Fsm {
                 self.probing = Probing::Free { at: now };
                 self.blocked_since = None;
             }
-            (Probing::Marked, Answer::Taken | Answer::Failed) => {
+            (Probing::Marked, Answer::Taken | Answer::Failed | Answer::Deaf) => {
                 if self.blocked_since.is_none() {
                     self.blocked_since = Some(now);
                     tell(

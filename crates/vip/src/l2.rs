@@ -2,6 +2,7 @@
 //! this process is killed or frozen, and the network is told.
 
 mod frame;
+mod hearing;
 mod netlink;
 mod packets;
 mod socket;
@@ -28,6 +29,7 @@ use crate::limits::{
 use crate::options::AddressOptions;
 
 use self::frame::{Kind, Mac, Sighting};
+use self::hearing::Hearing;
 use self::netlink::{Interface, Netlink};
 use self::packets::Packets;
 use self::socket::Family;
@@ -40,6 +42,8 @@ pub(crate) struct L2 {
     places: Mutex<HashMap<IpAddr, Place>>,
     turns: HashMap<IpAddr, Turn>,
     announcing: Mutex<HashMap<IpAddr, JoinHandle<()>>>,
+    /// Of the interfaces of addresses that are watched, by number.
+    hearing: Mutex<HashMap<u32, Hearing>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Inputs for the state machine of address number n.
     inputs: mpsc::UnboundedSender<(usize, Input)>,
@@ -109,6 +113,7 @@ impl L2 {
             addresses,
             places: Mutex::default(),
             announcing: Mutex::default(),
+            hearing: Mutex::default(),
             tasks: Mutex::new(tasks),
             inputs,
         });
@@ -164,7 +169,8 @@ impl L2 {
         self.netlink.remove(ip, guess).await.map(|_| ())
     }
 
-    /// Asks whether anybody has the address. Takes [`PROBE_ANSWER_WAIT`] when nobody does.
+    /// Asks whether anybody has the address. Takes [`PROBE_ANSWER_WAIT`] when nobody does. Without a mark
+    /// the gateways are asked for a sign of life as well, and silence counts only if anything is heard.
     pub async fn probe(&self, ip: IpAddr, marked: bool) -> (Answer, Option<String>) {
         let Some(place) = self.place(ip) else {
             return (Answer::Failed, Some(self.no_place(ip)));
@@ -177,6 +183,12 @@ impl L2 {
             }
             Err(problem) => return (Answer::Failed, Some(problem)),
         };
+        if !marked {
+            // Whether they were sent shows in what comes back.
+            for gateway in hearing::gateways(&place.interface.name, packets.family()) {
+                let _ = packets.send(&frame::probe(packets.mac(), gateway, false));
+            }
+        }
         let mut sightings = packets.listen();
         let end = Instant::now() + PROBE_ANSWER_WAIT;
         let mut sent = 0;
@@ -198,9 +210,38 @@ impl L2 {
                 return (Answer::Taken, Some(format!("{mac} answers for it")));
             }
             if Instant::now() >= end {
-                return (Answer::Free, None);
+                let deaf = match marked {
+                    true => None,
+                    false => self.deaf(&place.interface).await,
+                };
+                return match deaf {
+                    Some(problem) => (Answer::Deaf, Some(problem)),
+                    None => (Answer::Free, None),
+                };
             }
         }
+    }
+
+    /// Why silence on that interface means nothing, if so.
+    async fn deaf(&self, interface: &Interface) -> Option<String> {
+        let name = &interface.name;
+        let now = match self.netlink.interfaces().await {
+            Ok(all) => all.into_iter().find(|i| i.index == interface.index),
+            Err(problem) => return Some(problem),
+        };
+        let Some(found) = now else {
+            return Some(format!("{name} is gone"));
+        };
+        let now = BootTime::now();
+        let mut all = lock(&self.hearing);
+        let hearing = all.entry(interface.index).or_default();
+        if hearing.heard(found.received, now) {
+            return None;
+        }
+        Some(match hearing.silence(now) {
+            Some(silence) => format!("{name} has received nothing for {} s", silence.as_secs()),
+            None => format!("{name} receives nothing"),
+        })
     }
 
     /// Tells the network, and again for as long as the address is here: switches forget a port sooner than

@@ -61,6 +61,11 @@ pub const ORPHAN_ORDER_DELAY: Duration = Duration::from_millis(500);
 pub const ORPHAN_PROBE_EVERY: Duration = Duration::from_millis(250);
 /// Unanswered probes that it takes at least: a process that slept has not watched.
 pub const ORPHAN_PROBES_MIN: u32 = 8;
+/// How long a frame that was received shows that the interface hears.
+pub const HEARING_VALID: Duration = Duration::from_secs(1);
+/// Gateways that are asked for a sign of life; what is read of the list of routes to find them.
+pub const GATEWAYS_MAX: usize = 4;
+pub const ROUTES_BYTES_MAX: u64 = 16 * 1024;
 /// Between two announcements against somebody else who claims the address (RFC 5227, 2.4 c).
 pub const DEFEND_EVERY: Duration = Duration::from_secs(1);
 

@@ -21,6 +21,8 @@ use trilith_vip::{AddressOptions, Listeners, Mode, Options, Vip};
 const PATIENCE: Duration = Duration::from_secs(30);
 const V4: &str = "10.9.0.100";
 const V6: &str = "fd00:9::100";
+const V4_GATEWAY: &str = "10.9.0.254";
+const V6_GATEWAY: &str = "fd00:9::254";
 
 /// Namespaces `a`, `b`, `c`, each with one interface `v0` on a bridge in a fourth.
 struct Lab {
@@ -64,6 +66,23 @@ impl Lab {
             run(&format!("ip -n {inside} link set v0 up"))?;
         }
         Ok(())
+    }
+
+    /// The bridge gets addresses, and is the default gateway of all.
+    fn add_gateway(&self) {
+        let hub = self.namespace("hub");
+        for (ip, prefix) in [(V4_GATEWAY, "24"), (V6_GATEWAY, "64 nodad")] {
+            run(&format!("ip -n {hub} addr add {ip}/{prefix} dev br0")).unwrap();
+            for name in ["a", "b", "c"] {
+                let inside = self.namespace(name);
+                run(&format!("ip -n {inside} route add default via {ip}")).unwrap();
+            }
+        }
+    }
+
+    fn remove_gateway(&self) {
+        let hub = self.namespace("hub");
+        run(&format!("ip -n {hub} addr flush dev br0")).unwrap();
     }
 
     fn namespace(&self, name: &str) -> String {
@@ -360,6 +379,7 @@ fn a_link_that_is_down_gives_it_away() {
 #[test]
 fn an_orphan_holds_it_until_somebody_has_a_lease() {
     let Some(lab) = Lab::new() else { return };
+    lab.add_gateway();
     for ip in [V4, V6] {
         let orphan = lab.cut_off_server("a", ip);
         orphan.wait_for_line("state=watching");
@@ -370,5 +390,50 @@ fn an_orphan_holds_it_until_somebody_has_a_lease() {
         server.wait_for_line("state=held");
         assert!(!lab.has("a", ip));
         assert!(lab.has("b", ip));
+    }
+}
+
+/// Its line is cut one way: it asks, and hears no answer.
+#[test]
+fn who_is_deaf_becomes_no_orphan() {
+    let Some(lab) = Lab::new() else { return };
+    lab.add_gateway();
+    let hub = lab.namespace("hub");
+    for ip in [V4, V6] {
+        let holder = lab.server("b", ip);
+        holder.wait_for_line("state=held");
+        run(&format!("tc -n {hub} qdisc replace dev a0 root blackhole")).unwrap();
+        let deaf = lab.cut_off_server("a", ip);
+        deaf.wait_for_line("state=watching");
+        // Longer than an orphan waits.
+        let end = Instant::now() + Duration::from_secs(6);
+        while Instant::now() < end {
+            assert!(!lab.has("a", ip));
+            sleep(Duration::from_millis(50));
+        }
+        // The holder is gone, and the line is whole.
+        drop(holder);
+        let mend = format!("tc -n {hub} qdisc replace dev a0 root pfifo limit 1000");
+        run(&mend).unwrap();
+        deaf.wait_for_line("state=orphan");
+        assert!(lab.has("a", ip));
+    }
+}
+
+/// No gateway answers, but somebody speaks now and then.
+#[test]
+fn users_without_a_gateway_are_enough_for_an_orphan() {
+    let Some(lab) = Lab::new() else { return };
+    lab.add_gateway();
+    lab.remove_gateway();
+    let user = lab.namespace("b");
+    let orphan = lab.cut_off_server("a", V4);
+    orphan.wait_for_line("state=watching");
+    let begin = Instant::now();
+    while !lab.has("a", V4) {
+        assert!(begin.elapsed() < PATIENCE, "no orphan");
+        // Its kernel asks for a neighbour that there is not: all hear the question.
+        run(&format!("ip -n {user} neigh replace 10.9.0.77 dev v0 use")).unwrap();
+        sleep(Duration::from_millis(1_500));
     }
 }

@@ -74,6 +74,9 @@ pub enum Answer {
     Taken,
     /// The question could not be asked.
     Failed,
+    /// Nobody answered, but nothing else was heard lately either. Only without a lease: with one, a
+    /// majority was heard.
+    Deaf,
 }
 
 /// What an [`super::Fsm`] asks for. Each but [`Effect::Tell`], [`Effect::Announce`], [`Effect::CancelProbe`] and

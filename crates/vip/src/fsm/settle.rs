@@ -345,6 +345,10 @@ impl Fsm {
         let Some(since) = self.silent_since else {
             return;
         };
+        // A holder whose line is cut one way asks, and cannot hear the one that came after it.
+        if answer == Answer::Deaf {
+            return;
+        }
         if answer != Answer::Free {
             self.silent_since = Some(now);
             self.silent_probes = 0;

@@ -212,6 +212,7 @@ impl Player {
             },
             ["nobody-answers"] => Input::ProbeDone(Answer::Free),
             ["somebody-answers"] => Input::ProbeDone(Answer::Taken),
+            ["nothing-heard"] => Input::ProbeDone(Answer::Deaf),
             ["probe-failed"] => Input::ProbeDone(Answer::Failed),
             ["taken"] => Input::TakeDone(true),
             ["take-failed"] => Input::TakeDone(false),

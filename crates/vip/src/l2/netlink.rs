@@ -30,6 +30,8 @@ pub struct Interface {
     /// Administratively up, with a carrier.
     pub up: bool,
     pub loopback: bool,
+    /// Frames received since it exists.
+    pub received: u64,
 }
 
 /// An address of an interface.
@@ -227,6 +229,7 @@ fn interface(link: &LinkMessage) -> Interface {
         mac: None,
         up: flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::Running),
         loopback: flags.contains(LinkFlags::Loopback),
+        received: 0,
     };
     for attribute in &link.attributes {
         match attribute {
@@ -234,6 +237,7 @@ fn interface(link: &LinkMessage) -> Interface {
             LinkAttribute::Address(mac) => {
                 interface.mac = mac.as_slice().try_into().ok().map(Mac);
             }
+            LinkAttribute::Stats64(stats) => interface.received = stats.rx_packets,
             _ => {}
         }
     }

@@ -14,6 +14,7 @@ use crate::limits::SIGHTINGS_MAX;
 pub struct Packets {
     socket: Arc<PacketSocket>,
     mac: Mac,
+    family: Family,
     sightings: broadcast::Sender<Sighting>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -28,6 +29,7 @@ impl Packets {
         Ok(Arc::new(Self {
             socket,
             mac,
+            family,
             sightings,
             tasks: Mutex::new(vec![reader]),
         }))
@@ -36,6 +38,10 @@ impl Packets {
     /// Of the interface.
     pub fn mac(&self) -> Mac {
         self.mac
+    }
+
+    pub fn family(&self) -> Family {
+        self.family
     }
 
     /// Whether it still hears anything: an interface that is removed ends its sockets.
