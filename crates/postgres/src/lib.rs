@@ -32,6 +32,7 @@ mod remote;
 mod run;
 mod secrets;
 mod sql;
+mod stats;
 mod status;
 mod supervise;
 mod tenure;
@@ -51,5 +52,6 @@ pub use options::{
 pub use agent::{Postgres, Situation};
 pub use run::stop_left_behind;
 pub use secrets::{Password, Secrets, SecretsError};
+pub use stats::{Labels, Reading, Stats, StatsView};
 pub use status::{CurrentRole, Phase, SlotStatus, Status};
 pub use tls::Tls;

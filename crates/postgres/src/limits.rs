@@ -183,3 +183,10 @@ pub const TIMELINE_GAP_MAX: u32 = 1000;
 /// A copy, or a rewind, that says nothing for so long is stuck. It begins with a checkpoint.
 pub const COPY_PATIENCE: Duration = Duration::from_secs(300);
 pub const COPY_WATCH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Between two reads of PostgreSQL's own counters: as often as the most eager scrape.
+pub const STATS_INTERVAL: Duration = Duration::from_secs(5);
+/// For one of them, connecting included.
+pub const STATS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Series of one family: more databases than that are not told apart.
+pub const SERIES_MAX: usize = 200;
