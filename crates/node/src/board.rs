@@ -11,16 +11,16 @@ use trilith_app::InstanceStatus;
 use trilith_base::BootTime;
 use trilith_config::{Config, Role, Server};
 use trilith_edge::Edge;
-use trilith_monitor::Source;
+use trilith_monitor::{Reading, Source};
 use trilith_monitor::api::{self, ClusterStatus, ServerState, ServerStatus};
-use trilith_postgres::{ClusterView, Situation, Status as PostgresStatus};
+use trilith_postgres::{ClusterView, Situation, StatsView, Status as PostgresStatus};
 use trilith_sqlproxy::SharedTargets;
 
 use crate::cluster::ClusterStore;
 use crate::config_sync::ConfigSync;
 use crate::limits::{DATABASE_POLL_INTERVAL, DATABASE_WAIT};
 use crate::peers::Peers;
-use crate::{state, status};
+use crate::{database, state, status};
 
 /// One per process. Services are entered as they start; everything is read through snapshots.
 pub(crate) struct Board {
@@ -38,6 +38,7 @@ pub(crate) struct Board {
     pub postgres: OnceLock<watch::Receiver<PostgresStatus>>,
     /// What the agent of the database saw last, and plans.
     pub situation: OnceLock<watch::Receiver<Option<Arc<Situation>>>>,
+    pub stats: OnceLock<watch::Receiver<Arc<StatsView>>>,
     pub databases: OnceLock<watch::Receiver<ClusterView>>,
     pub sql_targets: OnceLock<SharedTargets>,
     pub edge: OnceLock<Arc<Edge>>,
@@ -61,6 +62,7 @@ impl Board {
             instances: OnceLock::new(),
             postgres: OnceLock::new(),
             situation: OnceLock::new(),
+            stats: OnceLock::new(),
             databases: OnceLock::new(),
             sql_targets: OnceLock::new(),
             edge: OnceLock::new(),
@@ -116,6 +118,23 @@ impl Board {
             sleep(DATABASE_POLL_INTERVAL).await;
         }
         tracing::warn!("the database is not ready; going on without it");
+    }
+
+    /// The database's failover, as this server knows it.
+    fn database(&self) -> Option<api::DatabasePart> {
+        let config = self.config();
+        config.database.as_ref()?;
+        let view = self.store.get()?.store.view();
+        let situation = self.situation.get().and_then(|s| s.borrow().clone());
+        let local = situation.map(|situation| {
+            let status = self.postgres.get().map(|status| status.borrow().clone());
+            let stats = self.stats.get().map(|view| view.borrow().clone());
+            let pending = stats.map(|view| view.pending_restart.clone());
+            let pending = pending.unwrap_or_default();
+            database::local(&situation, status.as_ref(), pending, BootTime::now())
+        });
+        let view = view.borrow();
+        Some(database::part(&config, &view, local))
     }
 
     fn failing(&self) -> Option<String> {
@@ -210,6 +229,8 @@ impl Source for Board {
                 .postgres
                 .get()
                 .map(|status| state::postgres(&status.borrow())),
+            database: None,
+            database: self.database(),
             database_view: self
                 .databases
                 .get()
@@ -233,6 +254,17 @@ impl Source for Board {
             config: self.config_sync.get().map(|sync| sync.state()),
             notices: self.notices(),
         }
+    }
+
+    fn postgres_readings(&self) -> Vec<Reading> {
+        let stats = self.stats.get().map(|view| view.borrow().clone());
+        let readings = stats.iter().flat_map(|view| &view.readings);
+        let reading = |reading: &trilith_postgres::Reading| Reading {
+            name: reading.name,
+            help: reading.help,
+            series: reading.series.clone(),
+        };
+        readings.map(reading).collect()
     }
 
     async fn cluster(&self) -> ClusterStatus {

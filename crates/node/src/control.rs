@@ -16,7 +16,7 @@ use trilith_monitor::api::{DrainRequest, MoveRequest};
 use crate::board::Board;
 
 /// Somebody else may change the same entry in between; then it is read again.
-const TRIES: u32 = 5;
+pub(crate) const TRIES: u32 = 5;
 
 struct Control {
     board: Arc<Board>,
@@ -115,7 +115,8 @@ impl Control {
     }
 }
 
-fn known(config: &Config, name: &str) -> Result<ServerName, Box<Response>> {
+/// That server of the file, or the refusal.
+pub(crate) fn known(config: &Config, name: &str) -> Result<ServerName, Box<Response>> {
     let found = config.servers.iter().find(|s| s.name.as_str() == name);
     found.map(|server| server.name.clone()).ok_or_else(|| {
         let names: Vec<&str> = config.servers.iter().map(|s| s.name.as_str()).collect();

@@ -12,8 +12,9 @@ use trilith_base::ServerName;
 use trilith_config::Server;
 use trilith_consensus::View;
 use trilith_ha::StoreView;
-use trilith_postgres::{ClusterView, Tls};
+use trilith_postgres::{Changes, ClusterView, Tls};
 use trilith_sqlproxy::SharedTargets;
+use trilith_telemetry::Telemetry;
 use trilith_tls::{Ca, LEAF_REISSUE_INTERVAL, PeerIdentity, SiteCertificates};
 use trilith_web::{InstanceAddr, Web};
 
@@ -99,6 +100,43 @@ pub(crate) async fn sql_targets(
             changed = view.changed() => changed,
         };
         if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// Config to PostgreSQL: what it takes over while it runs.
+pub(crate) async fn database_options(mut in_force: watch::Receiver<InForce>, postgres: Changes) {
+    let mut known = in_force.borrow_and_update().config.database.clone();
+    while in_force.changed().await.is_ok() {
+        let database = in_force.borrow_and_update().config.database.clone();
+        let Some(new) = database.filter(|new| known.as_ref() != Some(new)) else {
+            continue;
+        };
+        let applied = postgres.apply(|options| lower::postgres::set_live(options, &new));
+        if let Err(error) = applied {
+            tracing::warn!(%error, "postgres goes on with its former settings");
+        }
+        known = Some(new);
+    }
+}
+
+/// Counts how often another server has become the primary since this program started.
+pub(crate) async fn count_failovers(mut store: watch::Receiver<Arc<View>>, telemetry: Telemetry) {
+    let failovers = telemetry.counter(
+        "database_failovers",
+        "How often another server became the database's primary",
+        Vec::new(),
+    );
+    let mut last = None;
+    loop {
+        let read = StoreView::read(&store.borrow_and_update());
+        let primary = read.record.map(|(record, _)| record.primary);
+        if last.is_some() && primary.is_some() && last != primary {
+            failovers.inc();
+        }
+        last = primary.or(last);
+        if store.changed().await.is_err() {
             return;
         }
     }

@@ -17,7 +17,7 @@ use trilith_config::{Config, Role, Server, Workers as ConfigWorkers};
 use trilith_edge::Edge;
 use trilith_monitor::{admin_router, peer_router, serve_admin};
 use trilith_net::{Drain, DrainTrigger, Workers, drain_pair};
-use trilith_postgres::{Observer, Postgres, Tls};
+use trilith_postgres::{Observer, Postgres, Stats, Tls};
 use trilith_sqlproxy::{SharedTargets, SqlProxy, Targets};
 use trilith_telemetry::{AccessLogFile, AccessLogOptions, Telemetry};
 use trilith_tls::{PeerIdentity, SiteCertificates};
@@ -38,7 +38,7 @@ use crate::release;
 use crate::reload::{self, Parts, Reloader};
 use crate::secrets::Secrets;
 use crate::tokens::InForce;
-use crate::{cluster, control, database_guard, feed, lower, privileges, secrets, tokens};
+use crate::{cluster, control, database_guard, db_control, feed, lower, privileges, secrets, tokens};
 
 /// What is running. A service that this server does not have, or that is not started yet, is
 /// `None`.
@@ -64,6 +64,7 @@ pub(crate) struct Services {
     admin: Option<Admin>,
     admin_socket: Option<AdminSocket>,
     postgres: Option<Postgres>,
+    stats: Option<Stats>,
     /// Under which this server is the database's primary.
     primary_epoch: watch::Sender<Option<u64>>,
     observer: Option<Observer>,
@@ -130,6 +131,7 @@ impl Services {
             admin: None,
             admin_socket: None,
             postgres: None,
+            stats: None,
             primary_epoch: watch::Sender::new(None),
             observer: None,
             database_tls: None,
@@ -206,7 +208,10 @@ impl Services {
     }
 
     fn start_admin_socket(&mut self, store: &ClusterStore) -> Result<(), NodeError> {
+        let board = self.board.clone();
+        let config: db_control::ConfigNow = Arc::new(move || board.config());
         let router = control::router(self.board.clone(), store.store.clone())
+            .merge(db_control::router(config, store.store.clone()))
             .merge(tokens::router(self.tokens(store)))
             .merge(reload::admin::router(
                 self.config_sync.clone(),
@@ -307,10 +312,18 @@ impl Services {
             let postgres = postgres.map_err(NodeError::service)?;
             let _ = self.board.postgres.set(postgres.status());
             let _ = self.board.situation.set(postgres.situation());
+            let own = SocketAddr::new(self.server.loopback(), self.config.ports.postgres);
+            let stats = Stats::start(own, &secrets.monitor);
+            let _ = self.board.stats.set(stats.view());
+            self.stats = Some(stats);
+            let changes = feed::database_options(self.in_force.subscribe(), postgres.changes());
+            self.feeds.spawn(changes);
             let epoch = self.primary_epoch.clone();
             self.feeds.spawn(feed::own_epoch(postgres.tenure(), epoch));
             self.postgres = Some(postgres);
         }
+        let failovers = feed::count_failovers(store.store.view(), self.telemetry.clone());
+        self.feeds.spawn(failovers);
         let options = lower::postgres::observer(&self.config, &secrets.monitor, tls);
         let observer = Observer::start(options, self.telemetry.clone());
         let _ = self.board.databases.set(observer.view());

@@ -177,9 +177,13 @@ fn database_status(
         .iter()
         .find(|server| server.reachable && server.role.as_deref() == Some("primary"))
         .map(|server| server.server.clone());
+    let parts = servers.iter().filter_map(|s| s.database.as_ref());
+    let agreed = parts.map(|part| &part.agreed).max_by_key(|a| a.revision);
     Some(DatabaseStatus {
         primary,
         fails_over: view.len() > 1,
+        agreed: agreed.cloned(),
+        agreed: None,
         servers: view,
     })
 }

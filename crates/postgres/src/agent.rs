@@ -42,6 +42,26 @@ pub struct Postgres {
     task: JoinHandle<()>,
 }
 
+/// Gives a running [`Postgres`] other options.
+#[derive(Clone)]
+pub struct Changes {
+    options: watch::Sender<Options>,
+}
+
+impl Changes {
+    /// `change` is given the options of now.
+    ///
+    /// # Errors
+    /// What came of it cannot be used; all is as before.
+    pub fn apply(&self, change: impl FnOnce(&mut Options)) -> Result<(), Error> {
+        let mut options = self.options.borrow().clone();
+        change(&mut options);
+        check(&options)?;
+        self.options.send_replace(options);
+        Ok(())
+    }
+}
+
 /// What the agent saw last, and what it made of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Situation {
@@ -123,12 +143,11 @@ impl Postgres {
         self.tenure.clone()
     }
 
-    /// Goes on with other options: the servers, the parameters, what replicas are for, certificates. The
-    /// rest must be as it was.
-    pub fn set_options(&self, options: Options) -> Result<(), Error> {
-        check(&options)?;
-        self.options.send_replace(options);
-        Ok(())
+    /// Sets other options while it runs: parameters, what commits wait for. The rest must be as it was.
+    pub fn changes(&self) -> Changes {
+        Changes {
+            options: self.options.clone(),
+        }
     }
 
     /// Hands the lease over, if it is here, and stops PostgreSQL in good order. Returns when it is gone.

@@ -49,7 +49,7 @@ pub use options::{
     ADMIN_ROLE, MAINTENANCE_DATABASE, MONITOR_ROLE, Options, OsUser, Peer, REPLICATION_ROLE, Role,
     StopTimeouts, Synchronous, slot_name,
 };
-pub use agent::{Postgres, Situation};
+pub use agent::{Changes, Postgres, Situation};
 pub use run::stop_left_behind;
 pub use secrets::{Password, Secrets, SecretsError};
 pub use stats::{Labels, Reading, Stats, StatsView};

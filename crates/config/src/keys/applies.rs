@@ -32,6 +32,8 @@ pub(super) fn applies(section: &Section, key: &Key) -> Applies {
         ("cluster" | "cluster.store" | "ports", _) => Restart(Who::All),
         ("code" | "app.NAME", _) => Restart(Who::WebServers),
         ("database", "name" | "user") => Restart(Who::All),
+        // PostgreSQL's own settings may need its restart: `trilith db status` shows which.
+        ("database", "parameters" | "synchronous") => Live,
         ("database", _) => Restart(Who::DatabaseServers),
         ("server", "address" | "roles") => Restart(Who::Itself),
         ("edge", "connections_max" | "connections_per_ip_max" | "drain_timeout" | "access_log") => {

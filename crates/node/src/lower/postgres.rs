@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
-use trilith_config::{Config, Role as ConfigRole, Server, Synchronous as ConfigSynchronous};
+use trilith_config::{Config, Database, Role as ConfigRole, Server, Synchronous as ConfigSynchronous};
 use trilith_postgres::{
     ObserverOptions, Options, OsUser, Password, Peer, Role, Secrets, Synchronous, Tls,
 };
@@ -32,16 +32,21 @@ pub(crate) fn options(
     options.allowed_clients = config.servers.iter().map(|other| other.address).collect();
     options.database = database.name.clone();
     options.user = database.user.clone();
-    options.parameters = database.parameters.clone();
-    options.synchronous = match database.synchronous {
-        ConfigSynchronous::Quorum => Synchronous::Quorum,
-        ConfigSynchronous::Off => Synchronous::Off,
-    };
+    set_live(&mut options, database);
     options.os_user = match privileges::is_root() {
         true => Some(OsUser::lookup(&database.os_user).map_err(NodeError::service)?),
         false => None,
     };
     Ok(Some(options))
+}
+
+/// What a running PostgreSQL takes over from a new config.
+pub(crate) fn set_live(options: &mut Options, database: &Database) {
+    options.parameters = database.parameters.clone();
+    options.synchronous = match database.synchronous {
+        ConfigSynchronous::Quorum => Synchronous::Quorum,
+        ConfigSynchronous::Off => Synchronous::Off,
+    };
 }
 
 /// The server's certificate, for its PostgreSQL and for asking others'.
