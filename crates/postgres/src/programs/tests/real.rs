@@ -113,7 +113,10 @@ impl Server {
             Kind::Primary => Part::Primary {
                 synchronous_standby_names: String::new(),
             },
-            Kind::Replica => Part::Replica { follow },
+            Kind::Replica => Part::Replica {
+                follow,
+                synchronous_standby_names: String::new(),
+            },
         };
         write_files(options, &self.owner).unwrap();
         write(
