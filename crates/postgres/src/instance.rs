@@ -302,7 +302,10 @@ impl Instance {
                 }
             }
             postmaster.stop_immediately()?;
-            if timeout(STOP_IMMEDIATE_MAX, postmaster.ended()).await.is_ok() {
+            if timeout(STOP_IMMEDIATE_MAX, postmaster.ended())
+                .await
+                .is_ok()
+            {
                 self.forget_postmaster().await;
                 self.tell_stopped("immediate", began);
             }

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use trilith_base::BootTime;
-use trilith_ha::{
-    History, Lsn, Position, Process, Ready, Standby, SyncInForce, SyncSet,
-};
+use trilith_ha::{History, Lsn, Position, Process, Ready, Standby, SyncInForce, SyncSet};
 
 use super::Instance;
 use super::life::Connecting;
@@ -207,7 +205,10 @@ impl Instance {
     fn ready(&mut self, look: &Look) -> Ready {
         let now = BootTime::now();
         let since = self.life.note_role(look.in_recovery, now);
-        let ready_for = self.life.ready_since.map_or(Duration::ZERO, |at| now.since(at));
+        let ready_for = self
+            .life
+            .ready_since
+            .map_or(Duration::ZERO, |at| now.since(at));
         self.failures.ready_for(ready_for);
         let ready = Ready {
             in_recovery: look.in_recovery,
@@ -215,9 +216,15 @@ impl Instance {
             history: self.history(look),
             since,
             follows: self.follows(look),
-            receiving: look.replica.as_ref().is_some_and(|replica| replica.receiving),
+            receiving: look
+                .replica
+                .as_ref()
+                .is_some_and(|replica| replica.receiving),
             not_streaming: self.not_streaming(look, now),
-            settled: look.replica.as_ref().is_some_and(|replica| replica.is_settled()),
+            settled: look
+                .replica
+                .as_ref()
+                .is_some_and(|replica| replica.is_settled()),
             open: self.is_open(look),
             sync: self.sync_in_force(),
             standbys: self.standbys(look, now),
@@ -271,7 +278,10 @@ impl Instance {
     }
 
     fn not_streaming(&mut self, look: &Look, now: BootTime) -> Duration {
-        let streaming = look.replica.as_ref().is_some_and(|replica| replica.streaming);
+        let streaming = look
+            .replica
+            .as_ref()
+            .is_some_and(|replica| replica.streaming);
         let waits = self.follows(look).is_some() && !streaming;
         self.life.not_streaming(waits, now)
     }
@@ -299,7 +309,11 @@ impl Instance {
         if look.in_recovery {
             return Vec::new();
         }
-        let names: Vec<_> = self.options.others().map(|peer| peer.name.clone()).collect();
+        let names: Vec<_> = self
+            .options
+            .others()
+            .map(|peer| peer.name.clone())
+            .collect();
         let of = |name: trilith_base::ServerName| {
             let sender = look.sender(&name);
             let streaming = sender.is_some_and(|sender| sender.streaming);
@@ -314,8 +328,16 @@ impl Instance {
     }
 
     fn is_set_up(&self, look: &Look) -> bool {
-        let good = |name: &str| look.slots.iter().any(|slot| slot.name == name && !slot.lost);
-        self.life.set_up && self.options.others().all(|peer| good(&slot_name(&peer.name)))
+        let good = |name: &str| {
+            look.slots
+                .iter()
+                .any(|slot| slot.name == name && !slot.lost)
+        };
+        self.life.set_up
+            && self
+                .options
+                .others()
+                .all(|peer| good(&slot_name(&peer.name)))
     }
 
     /// Whether what PostgreSQL shows is what is remembered.

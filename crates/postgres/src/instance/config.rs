@@ -116,14 +116,18 @@ impl Instance {
     pub(super) async fn reload(&mut self, settings: Settings) -> Result<(), Error> {
         let known = self.life.settings.take();
         let changed = self.write_config(&self.options.data_dir, &settings)?;
-        if !changed && known.as_ref() == Some(&settings) {
+        if !changed && !self.life.overridden && known.as_ref() == Some(&settings) {
             self.life.settings = known;
             return Ok(());
         }
         let doing = "reloading the configuration";
         let asked_at = {
             let line = self.line().await?;
-            let row = line.session.query_one(SERVER_TIME, &[]).await.doing(doing)?;
+            let row = line
+                .session
+                .query_one(SERVER_TIME, &[])
+                .await
+                .doing(doing)?;
             row.try_get::<_, i64>(0).doing(doing)?
         };
         let Some(postmaster) = &self.postmaster else {
@@ -135,6 +139,7 @@ impl Instance {
         self.life.line = Some(line);
         self.life.connected_at = Some(BootTime::now());
         self.life.settings = Some(settings);
+        self.life.overridden = false;
         Ok(())
     }
 
@@ -177,11 +182,7 @@ impl Instance {
     async fn tell_wrong_settings(&mut self) -> Result<(), Error> {
         let doing = "looking for settings that were not applied";
         let line = self.line().await?;
-        let rows = line
-            .session
-            .query(WRONG_SETTINGS, &[])
-            .await
-            .doing(doing)?;
+        let rows = line.session.query(WRONG_SETTINGS, &[]).await.doing(doing)?;
         let wrong: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
         let wrong = wrong.doing(doing)?;
         if !wrong.is_empty() {
@@ -254,10 +255,10 @@ const LOADED: &str = "\
     select (extract(epoch from pg_conf_load_time()) * 1000000)::int8,
            current_setting('synchronous_standby_names'), current_setting('primary_conninfo')";
 
-/// Files are read anew for this, so values that were only just corrected are no errors any more.
+/// Others wait for a restart. Files are read anew for this, so what was just corrected is no error any more.
 const WRONG_SETTINGS: &str = "\
-    select format('%s = %s (%s)', name, setting, error) from pg_file_settings
-     where error is not null and error <> 'setting could not be applied'";
+    select format('%s = %s', name, setting) from pg_file_settings
+     where error = 'setting could not be applied'";
 
 fn end_clients() -> String {
     format!(

@@ -30,9 +30,7 @@ use crate::conf::{Access, CONF_FILE, trilith_conf_as};
 use crate::error::{Error, SqlContext};
 use crate::files::Owner;
 use crate::inspect::start_time;
-use crate::limits::{
-    PROBE_KEPT_MAX, PROVE_TIMEOUT, RELOAD_POLL_INTERVAL, SENDERS_END_TIMEOUT,
-};
+use crate::limits::{PROBE_KEPT_MAX, PROVE_TIMEOUT, RELOAD_POLL_INTERVAL, SENDERS_END_TIMEOUT};
 use crate::remote::timed_out;
 
 /// Where it is written down what is in force, for the next agent: beside the socket.
@@ -83,6 +81,7 @@ impl Instance {
             _ => None,
         };
         let set = before.or(self.life.wanted.as_ref()).cloned().or(shown);
+        self.life.overridden = true;
         self.switch(&set.unwrap_or_default(), Forget::All).await
     }
 
@@ -348,7 +347,9 @@ impl Drop for Restore {
             return;
         };
         // What fails here is found by the next look, and done again.
-        let _ = self.owner.write_file_if_changed(&self.path, &self.conf, 0o600);
+        let _ = self
+            .owner
+            .write_file_if_changed(&self.path, &self.conf, 0o600);
         reload();
     }
 }

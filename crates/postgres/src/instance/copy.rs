@@ -177,11 +177,17 @@ impl Heard {
     }
 
     fn now(&self) {
-        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Instant::now();
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = Instant::now();
     }
 
     fn ago(&self) -> Duration {
-        let heard = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let heard = self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         heard.elapsed()
     }
 }

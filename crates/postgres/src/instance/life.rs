@@ -32,6 +32,8 @@ pub(super) struct Life {
     pub role_since: Option<(bool, BootTime)>,
     /// What is in force. `None`: not known, or a step was dropped that was changing it.
     pub settings: Option<Settings>,
+    /// PostgreSQL shows something else than that.
+    pub overridden: bool,
     /// As a primary: who confirms commits. `None`: a step was dropped that was changing it, or nobody has
     /// looked yet.
     pub confirmed: Option<Confirmed>,

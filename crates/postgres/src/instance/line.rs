@@ -226,7 +226,10 @@ fn read_look(row: &Row) -> Result<Look, tokio_postgres::Error> {
         (false, Some(timeline), Some(flushed)) => Some(PrimaryLook {
             timeline,
             flushed,
-            senders: senders.iter().filter_map(|text| read_sender(text)).collect(),
+            senders: senders
+                .iter()
+                .filter_map(|text| read_sender(text))
+                .collect(),
         }),
         _ => None,
     };

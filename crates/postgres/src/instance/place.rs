@@ -63,7 +63,11 @@ fn timeline_at(wal_dir: &Path, end: Lsn, shape: WalShape) -> Option<u32> {
 fn segment_suffix(byte: u64, shape: WalShape) -> Option<String> {
     let number = byte.checked_div(shape.segment_bytes)?;
     let per_high = (1 << 32) / shape.segment_bytes;
-    Some(format!("{:08X}{:08X}", number / per_high, number % per_high))
+    Some(format!(
+        "{:08X}{:08X}",
+        number / per_high,
+        number % per_high
+    ))
 }
 
 /// Whether the page of that byte has been written. It begins with a magic number, flags, the timeline of its

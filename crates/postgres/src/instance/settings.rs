@@ -109,8 +109,10 @@ impl ConfirmedBy {
         if names == [NOBODY] {
             return Some(Self::Nobody);
         }
-        let members: Option<BTreeSet<ServerName>> =
-            names.iter().map(|name| ServerName::new(name).ok()).collect();
+        let members: Option<BTreeSet<ServerName>> = names
+            .iter()
+            .map(|name| ServerName::new(name).ok())
+            .collect();
         let members = members?;
         let whole = members.len() == names.len() && (1..=members.len()).contains(&acks);
         whole.then_some(Self::Set(SyncSet { members, acks }))
@@ -136,7 +138,10 @@ pub(super) fn followed(options: &Options, conninfo: &str) -> Option<ServerName> 
     };
     let ip: IpAddr = value("hostaddr").or(value("host"))?.parse().ok()?;
     let address = SocketAddr::new(ip, value("port")?.parse().ok()?);
-    let peer = options.servers.iter().find(|peer| peer.address == address)?;
+    let peer = options
+        .servers
+        .iter()
+        .find(|peer| peer.address == address)?;
     Some(peer.name.clone())
 }
 

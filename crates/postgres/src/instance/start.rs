@@ -12,9 +12,7 @@ use super::settings::{ConfirmedBy, Settings};
 use crate::error::{Error, SqlContext};
 use crate::event::{SlotChange, SlotChanged};
 use crate::inspect::{StartState, start_state};
-use crate::limits::{
-    CHECKPOINT_TIMEOUT, NOT_READY_INTERVAL, SETUP_TIMEOUT, START_POLL_INTERVAL,
-};
+use crate::limits::{CHECKPOINT_TIMEOUT, NOT_READY_INTERVAL, SETUP_TIMEOUT, START_POLL_INTERVAL};
 use crate::logfile;
 use crate::options::Peer;
 use crate::postmaster::Postmaster;

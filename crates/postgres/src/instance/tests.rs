@@ -21,7 +21,10 @@ async fn a_database_from_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let [mut one] = servers(folder.path(), ["one"]);
     let local = one.look().await;
-    assert_eq!((local.data, local.process), (Data::Missing, Process::Stopped));
+    assert_eq!(
+        (local.data, local.process),
+        (Data::Missing, Process::Stopped)
+    );
 
     one.does(Step::Initdb).await;
     let local = one.look().await;
@@ -78,10 +81,7 @@ async fn a_database_from_nothing() {
     assert!(one.app().await.is_err());
     one.does(Step::Open).await;
     let app = one.app().await.unwrap();
-    assert_eq!(
-        app.query("select from entry", &[]).await.unwrap().len(),
-        2
-    );
+    assert_eq!(app.query("select from entry", &[]).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -104,12 +104,17 @@ async fn a_failover_and_the_way_back() {
     })
     .await;
     one.does(sync(set(1, &["two", "three"]), &[])).await;
-    let ready = one.until_ready("confirmed", |ready| ready.confirmed()).await;
+    let ready = one
+        .until_ready("confirmed", |ready| ready.confirmed())
+        .await;
     assert_eq!(ready.sync.set, set(1, &["two", "three"]));
     let since = ready.sync.since;
     app.batch_execute(INSERT).await.unwrap();
-    one.does(sync(set(2, &["two", "three"]), &["two", "three"])).await;
-    let ready = one.until_ready("confirmed", |ready| ready.confirmed()).await;
+    one.does(sync(set(2, &["two", "three"]), &["two", "three"]))
+        .await;
+    let ready = one
+        .until_ready("confirmed", |ready| ready.confirmed())
+        .await;
     assert!(ready.sync.since > since);
     app.batch_execute(INSERT).await.unwrap();
     one.does(sync(set(1, &["two"]), &["three"])).await;
@@ -118,7 +123,9 @@ async fn a_failover_and_the_way_back() {
 
     // The primary dies. Replicas stop receiving, and then know exactly what they have.
     signal(one.postmaster(), Signal::KILL);
-    let local = one.until("stopped", |local| local.process == Process::Stopped).await;
+    let local = one
+        .until("stopped", |local| local.process == Process::Stopped)
+        .await;
     assert_eq!(data(&local), (Kind::Primary, false, false));
     assert_eq!(one.status.borrow().restarts, 1);
     two.does(follow(None)).await;
@@ -126,7 +133,10 @@ async fn a_failover_and_the_way_back() {
     let mut ends = Vec::new();
     for node in [&mut two, &mut three] {
         let ready = node.ready().await;
-        assert!(ready.settled && !ready.receiving && ready.follows.is_none(), "{ready:?}");
+        assert!(
+            ready.settled && !ready.receiving && ready.follows.is_none(),
+            "{ready:?}"
+        );
         assert_eq!(ready.end().timeline, 1);
         ends.push(ready.end().lsn);
     }
@@ -151,7 +161,9 @@ async fn a_failover_and_the_way_back() {
     assert!(two.instance.life.confirmed.as_ref().unwrap().proven);
 
     three.does(follow(Some("two"))).await;
-    let ready = two.until_ready("confirmed", |ready| ready.confirmed()).await;
+    let ready = two
+        .until_ready("confirmed", |ready| ready.confirmed())
+        .await;
     assert!(ready.since < Duration::from_secs(60));
     two.does(Step::Open).await;
     two.does(Step::SetUp).await;
@@ -163,9 +175,11 @@ async fn a_failover_and_the_way_back() {
         .until_ready("on the new timeline", |ready| ready.end().timeline == 4)
         .await;
     assert_eq!(ready.follows, Some(name("two")));
-    assert!(fs::read_dir(three.options.data_dir.join("pg_wal"))
-        .unwrap()
-        .any(|entry| entry.unwrap().file_name() == "00000003.history"));
+    assert!(
+        fs::read_dir(three.options.data_dir.join("pg_wal"))
+            .unwrap()
+            .any(|entry| entry.unwrap().file_name() == "00000003.history")
+    );
 
     // The old primary has written something that nobody else has, and comes back.
     one.does(as_primary(SyncSet::alone())).await;
@@ -174,22 +188,29 @@ async fn a_failover_and_the_way_back() {
     let theirs = one.instance.ask_primary(&name("two")).await.unwrap();
     assert!(!theirs.history.contains(one.ready().await.end()));
     signal(one.postmaster(), Signal::KILL);
-    one.until("stopped", |local| local.process == Process::Stopped).await;
+    one.until("stopped", |local| local.process == Process::Stopped)
+        .await;
     one.does(Step::Rewind { from: name("two") }).await;
     assert_eq!(data(&one.look().await).0, Kind::Replica);
     one.does(as_replica_of("two")).await;
-    let ready = one
-        .until_ready("streaming", |ready| ready.receiving && ready.not_streaming.is_zero())
-        .await;
+    let ready = one.until_streaming().await;
     assert_eq!(ready.end().timeline, 4);
     let end = two.ready().await.end().lsn;
-    one.until_ready("caught up", |ready| ready.end().lsn >= end).await;
-    assert!(!one.ask::<bool>("select to_regclass('lost') is not null").await);
+    one.until_ready("caught up", |ready| ready.end().lsn >= end)
+        .await;
+    assert!(
+        !one.ask::<bool>("select to_regclass('lost') is not null")
+            .await
+    );
     let reader = one.app().await.unwrap();
     let rows = reader.query("select from entry", &[]).await.unwrap();
     assert_eq!(rows.len(), 4);
     // Its slots from before are gone: they would hold WAL for ever.
-    assert_eq!(one.ask::<i64>("select count(*) from pg_replication_slots").await, 0);
+    assert_eq!(
+        one.ask::<i64>("select count(*) from pg_replication_slots")
+            .await,
+        0
+    );
     assert_eq!(one.look().await.asides, 0);
 }
 
@@ -221,9 +242,13 @@ async fn a_switchover_in_good_order() {
     let seen = one.instance.ask_primary(&name("two")).await.unwrap();
     assert!(seen.history.contains(base));
     one.does(as_replica_of("two")).await;
-    one.until_ready("streaming", |ready| ready.receiving && ready.not_streaming.is_zero())
-        .await;
-    two.app().await.unwrap().batch_execute(INSERT).await.unwrap();
+    one.until_streaming().await;
+    two.app()
+        .await
+        .unwrap()
+        .batch_execute(INSERT)
+        .await
+        .unwrap();
     one.until_ready("on the new timeline", |ready| ready.end().timeline == 2)
         .await;
     // To promote what is a primary changes nothing.
@@ -243,7 +268,11 @@ async fn silence_is_noticed() {
     signal(postmaster, Signal::STOP);
     let began = Instant::now();
     let local = one.until("silent", silent).await;
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(data(&local).0, Kind::Primary);
     assert!(local.may_be_primary());
     signal(postmaster, Signal::CONT);
@@ -290,7 +319,9 @@ async fn a_crash_ends_it_and_is_counted() {
         // Any process that dies takes all with it, and PostgreSQL does not start again by itself.
         signal(one.pid_of("walwriter").await, Signal::KILL);
         timeout(Duration::from_secs(10), ended).await.unwrap();
-        let local = one.until("stopped", |local| local.process == Process::Stopped).await;
+        let local = one
+            .until("stopped", |local| local.process == Process::Stopped)
+            .await;
         assert_eq!(data(&local), (Kind::Primary, false, false));
         assert_eq!(local.failures, failures);
         one.does(as_primary(SyncSet::alone())).await;
@@ -308,11 +339,16 @@ async fn a_crash_ends_it_and_is_counted() {
     let error = one.instance.execute(&start).await.unwrap_err();
     one.instance.step_failed(&error);
     let told = one.status.borrow().phase.describe();
-    assert!(told.contains("invalid value for parameter \"work_mem\""), "{told}");
+    assert!(
+        told.contains("invalid value for parameter \"work_mem\""),
+        "{told}"
+    );
     assert_eq!(one.look().await.failures, 3);
 
     // A disk that is full keeps it from starting until there is room.
-    one.instance.disk.note_complaint("PANIC:  could not write: No space left on device");
+    one.instance
+        .disk
+        .note_complaint("PANIC:  could not write: No space left on device");
     assert_eq!(data(&one.look().await).0, Kind::Primary);
 }
 
@@ -330,7 +366,11 @@ async fn half_a_proof_leaves_nothing_behind() {
     signal(checkpointer, Signal::STOP);
     let step = sync(set(1, &["two"]), &[]);
     let patience = Duration::from_millis(700);
-    assert!(timeout(patience, one.instance.execute(&step)).await.is_err());
+    assert!(
+        timeout(patience, one.instance.execute(&step))
+            .await
+            .is_err()
+    );
     signal(checkpointer, Signal::CONT);
     let ready = one.until_ready("as before", |_| true).await;
     assert!(ready.sync.set.is_alone() && ready.open);
@@ -362,7 +402,9 @@ async fn an_agent_that_comes_back_finds_everything_as_it_was() {
     app.batch_execute(TABLE).await.unwrap();
     two.join(&one).await;
     one.does(sync(set(1, &["two"]), &[])).await;
-    let before = one.until_ready("confirmed", |ready| ready.confirmed()).await;
+    let before = one
+        .until_ready("confirmed", |ready| ready.confirmed())
+        .await;
 
     let pid = one.postmaster();
     one.restart_agent();
@@ -390,7 +432,10 @@ async fn an_agent_that_comes_back_finds_everything_as_it_was() {
     one.ready().await;
     assert_eq!(one.ask::<String>("show work_mem").await, "9MB");
     let metrics = one.telemetry.metrics_text().encode();
-    assert!(metrics.contains("trilith_postgres_failures_total{} 1"), "{metrics}");
+    assert!(
+        metrics.contains("trilith_postgres_failures_total{} 1"),
+        "{metrics}"
+    );
     one.options.parameters.remove("work_mem");
 
     // It was killed while it was bringing another set in force, or proving one.
@@ -406,7 +451,8 @@ async fn an_agent_that_comes_back_finds_everything_as_it_was() {
         assert!(ready.sync.since >= before.sync.since);
         let names: String = one.ask("show synchronous_standby_names").await;
         assert_eq!(names, "ANY 1 (\"two\")");
-        one.until_ready("confirmed", |ready| ready.confirmed()).await;
+        one.until_ready("confirmed", |ready| ready.confirmed())
+            .await;
         app.batch_execute(INSERT).await.unwrap();
     }
 
@@ -421,13 +467,21 @@ async fn an_agent_that_comes_back_finds_everything_as_it_was() {
     let admin = one.admin().await;
     let elsewhere = "alter system set synchronous_standby_names = '*'";
     admin.batch_execute(elsewhere).await.unwrap();
-    admin.query_one("select pg_reload_conf()", &[]).await.unwrap();
+    admin
+        .query_one("select pg_reload_conf()", &[])
+        .await
+        .unwrap();
     let local = one
-        .until("waiting", |local| matches!(local.process, Process::Starting { .. }))
+        .until("waiting", |local| {
+            matches!(local.process, Process::Starting { .. })
+        })
         .await;
     assert!(local.may_be_primary());
     let told = one.status.borrow().phase.describe();
-    assert!(told.contains("alter system") || told.contains("Trilith did not set"), "{told}");
+    assert!(
+        told.contains("alter system") || told.contains("Trilith did not set"),
+        "{told}"
+    );
     admin
         .batch_execute("alter system reset synchronous_standby_names")
         .await
@@ -492,7 +546,10 @@ async fn data_that_are_no_use() {
     }
     fs::remove_file(dir.join("trilith.conf")).unwrap();
     let text = unusable(two.look().await);
-    assert!(text.contains("did not make") && text.contains("mv "), "{text}");
+    assert!(
+        text.contains("did not make") && text.contains("mv "),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -504,7 +561,10 @@ async fn a_replica_that_is_held_up_stops_receiving_all_the_same() {
     app.batch_execute(TABLE).await.unwrap();
     two.join(&one).await;
     let admin = two.admin().await;
-    admin.query_one("select pg_wal_replay_pause()", &[]).await.unwrap();
+    admin
+        .query_one("select pg_wal_replay_pause()", &[])
+        .await
+        .unwrap();
     let paused = "select pg_get_wal_replay_pause_state() = 'paused'";
     while !two.ask::<bool>(paused).await {
         app.batch_execute(INSERT).await.unwrap();
@@ -512,7 +572,8 @@ async fn a_replica_that_is_held_up_stops_receiving_all_the_same() {
     }
     app.batch_execute(INSERT).await.unwrap();
     let end = one.ready().await.end().lsn;
-    two.until_ready("received", |ready| ready.end().lsn >= end).await;
+    two.until_ready("received", |ready| ready.end().lsn >= end)
+        .await;
     two.does(follow(None)).await;
     let ready = two.ready().await;
     assert!(ready.settled && ready.end().lsn >= end, "{ready:?}");
@@ -523,7 +584,10 @@ async fn a_replica_that_is_held_up_stops_receiving_all_the_same() {
     assert_eq!((ready.end(), ready.receiving), (at, false));
 
     // Started again without anybody to receive from, it still knows.
-    admin.query_one("select pg_wal_replay_resume()", &[]).await.unwrap();
+    admin
+        .query_one("select pg_wal_replay_resume()", &[])
+        .await
+        .unwrap();
     drop(admin);
     two.does(STOP).await;
     two.does(as_replica_of_nobody()).await;

@@ -13,7 +13,10 @@ fn senders_and_slots_are_read() {
     assert_eq!(read_sender(""), None);
 
     let slot = read_slot("trilith_a t reserved 16777216").unwrap();
-    assert_eq!((slot.active, slot.lost, slot.held_bytes), (true, false, 16_777_216));
+    assert_eq!(
+        (slot.active, slot.lost, slot.held_bytes),
+        (true, false, 16_777_216)
+    );
     let lost = read_slot("trilith_a f lost").unwrap();
     assert_eq!((lost.active, lost.lost, lost.held_bytes), (false, true, 0));
     assert_eq!(read_slot("trilith_a"), None);

@@ -33,7 +33,11 @@ fn the_latest_timeline_that_has_the_last_byte_counts() {
     assert_eq!(at(100_000), Some(1));
     assert_eq!(at(500_000), None);
     assert_eq!(timeline_at(dir, Lsn(0), SHAPE), None);
-    assert_eq!(timeline_at(dir, Lsn(base), SHAPE), None, "the segment before");
+    assert_eq!(
+        timeline_at(dir, Lsn(base), SHAPE),
+        None,
+        "the segment before"
+    );
 
     // The next timeline parted in the second page, and was received up to the fifth.
     write(dir, 2, 5, base + 40_000, 1);
@@ -44,7 +48,11 @@ fn the_latest_timeline_that_has_the_last_byte_counts() {
     // A file that is kept for later use has other positions in it.
     write(dir, 3, 5, base + (1 << 20), 3);
     let kept = dir.join(format!("{:08X}{}", 3, segment_suffix(base, SHAPE).unwrap()));
-    let other = dir.join(format!("{:08X}{}", 3, segment_suffix(9 << 20, SHAPE).unwrap()));
+    let other = dir.join(format!(
+        "{:08X}{}",
+        3,
+        segment_suffix(9 << 20, SHAPE).unwrap()
+    ));
     fs::rename(kept, &other).unwrap();
     assert_eq!(timeline_at(dir, Lsn((9 << 20) + 50_000), SHAPE), None);
     // One that names a later timeline in its pages is not what its name says.
@@ -63,9 +71,18 @@ fn names_are_those_of_postgresql() {
             },
         )
     };
-    assert_eq!(name(0x100_0000, 16 << 20).as_deref(), Some("0000000000000001"));
-    assert_eq!(name(0x2_FF00_0001, 16 << 20).as_deref(), Some("00000002000000FF"));
-    assert_eq!(name(0x2_0000_0000, 1 << 20).as_deref(), Some("0000000200000000"));
+    assert_eq!(
+        name(0x100_0000, 16 << 20).as_deref(),
+        Some("0000000000000001")
+    );
+    assert_eq!(
+        name(0x2_FF00_0001, 16 << 20).as_deref(),
+        Some("00000002000000FF")
+    );
+    assert_eq!(
+        name(0x2_0000_0000, 1 << 20).as_deref(),
+        Some("0000000200000000")
+    );
     assert_eq!(name(1, 0), None);
 }
 

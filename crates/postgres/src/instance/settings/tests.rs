@@ -79,7 +79,10 @@ fn the_followed_server_is_read_as_it_was_written() {
         ("", None),
         ("host=10.0.0.2", None),
         ("host=10.0.0.2 port=1", None),
-        ("host='10.0.0.2' port='5433' passfile='/a b\\'c'", Some("s-2")),
+        (
+            "host='10.0.0.2' port='5433' passfile='/a b\\'c'",
+            Some("s-2"),
+        ),
         ("host=trilith hostaddr=10.0.0.3  port=5433", Some("s-3")),
         ("host='10.0.0.2", None),
         ("host", None),
@@ -96,8 +99,17 @@ fn the_followed_server_is_read_as_it_was_written() {
 #[test]
 fn whether_the_application_is_let_in_is_read_as_it_was_written() {
     let options = options();
-    assert!(lets_application_in(&pg_hba(&options, Access::Open), &options));
-    assert!(!lets_application_in(&pg_hba(&options, Access::Closed), &options));
-    assert!(!lets_application_in("# host \"app\" \"app\" all trust", &options));
+    assert!(lets_application_in(
+        &pg_hba(&options, Access::Open),
+        &options
+    ));
+    assert!(!lets_application_in(
+        &pg_hba(&options, Access::Closed),
+        &options
+    ));
+    assert!(!lets_application_in(
+        "# host \"app\" \"app\" all trust",
+        &options
+    ));
     assert!(!lets_application_in("", &options));
 }

@@ -67,7 +67,10 @@ pub fn follow(server: Option<&str>) -> Step {
 pub fn sync(set: SyncSet, forget: &[&str]) -> Step {
     Step::Sync {
         set,
-        forget: forget.iter().map(|text| name(text)).collect::<BTreeSet<_>>(),
+        forget: forget
+            .iter()
+            .map(|text| name(text))
+            .collect::<BTreeSet<_>>(),
         prove: true,
     }
 }
@@ -197,6 +200,7 @@ impl Node {
 
     /// A new database with this server as the primary, and everything set up.
     pub async fn bootstrap(&mut self) {
+        self.look().await;
         self.does(Step::Initdb).await;
         self.does(as_primary(SyncSet::alone())).await;
         self.does(Step::SetUp).await;
@@ -207,10 +211,27 @@ impl Node {
     /// A replica of that server, streaming.
     pub async fn join(&mut self, primary: &Node) {
         let from = primary.options.server.clone();
+        self.look().await;
         self.does(Step::Copy { from: from.clone() }).await;
         self.does(as_replica_of(from.as_str())).await;
-        self.until_ready("streaming", |ready| ready.not_streaming.is_zero() && ready.receiving)
-            .await;
+        self.until_streaming().await;
+    }
+
+    pub async fn until_streaming(&mut self) -> Ready {
+        let began = Instant::now();
+        loop {
+            let ready = self.ready().await;
+            if self.status.borrow().streaming == Some(true) {
+                assert!(ready.receiving && ready.not_streaming.is_zero());
+                return ready;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "never streaming: {ready:#?}\n{}",
+                self.log()
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -220,7 +241,10 @@ impl Node {
     /// As the application.
     pub async fn app(&self) -> Result<Client, tokio_postgres::Error> {
         let port = self.address().port();
-        let url = self.options.secrets.app_url("app", "127.0.0.1", port, "app");
+        let url = self
+            .options
+            .secrets
+            .app_url("app", "127.0.0.1", port, "app");
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
@@ -242,8 +266,7 @@ impl Node {
     }
 
     pub async fn pid_of(&self, backend_type: &str) -> u32 {
-        let sql =
-            format!("select pid from pg_stat_activity where backend_type = '{backend_type}'");
+        let sql = format!("select pid from pg_stat_activity where backend_type = '{backend_type}'");
         let pid: i32 = self.ask(&sql).await;
         pid.cast_unsigned()
     }
