@@ -460,4 +460,4 @@ fn percent(line: &str) -> Option<u8> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

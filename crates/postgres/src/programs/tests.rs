@@ -1,5 +1,6 @@
 use super::*;
 
+pub(crate) mod pair;
 mod real;
 
 #[test]

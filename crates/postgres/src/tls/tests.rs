@@ -9,6 +9,8 @@ use super::*;
 use crate::options::Role;
 use crate::secrets::Secrets;
 
+mod real;
+
 fn one() -> ServerName {
     ServerName::new("one").unwrap()
 }
@@ -18,21 +20,23 @@ fn ca() -> Ca {
     Ca::create(dir.path(), "test", SystemTime::now()).unwrap()
 }
 
-fn files(ca: &Ca) -> PemIdentity {
+fn files(ca: &Ca, name: &str) -> PemIdentity {
+    let name = ServerName::new(name).unwrap();
     let addresses = [[127, 0, 0, 1].into()];
-    ca.issue_peer_pem(&one(), &addresses, SystemTime::now())
+    ca.issue_peer_pem(&name, &addresses, SystemTime::now())
         .unwrap()
 }
 
 /// Certificates of a CA of its own, for the server `one`.
 pub(crate) fn tls() -> Tls {
-    of(&ca())
+    of(&ca(), "one")
 }
 
-fn of(ca: &Ca) -> Tls {
+fn of(ca: &Ca, name: &str) -> Tls {
+    let server = ServerName::new(name).unwrap();
     let address = [127, 0, 0, 1].into();
-    let identity = PeerIdentity::issue(ca, &one(), address, SystemTime::now()).unwrap();
-    Tls::new(&identity, files(ca)).unwrap()
+    let identity = PeerIdentity::issue(ca, &server, address, SystemTime::now()).unwrap();
+    Tls::new(&identity, files(ca, name)).unwrap()
 }
 
 fn options(state: &Path, tls: Tls) -> Options {
@@ -48,7 +52,7 @@ fn options(state: &Path, tls: Tls) -> Options {
 fn the_files_are_private_and_written_when_they_change() {
     let state = tempfile::tempdir().unwrap();
     let ca = ca();
-    let tls = of(&ca);
+    let tls = of(&ca, "one");
     let options = options(state.path(), tls.clone());
     let owner = Owner { os_user: None };
     assert!(write_files(&options, &owner).unwrap());
@@ -64,7 +68,7 @@ fn the_files_are_private_and_written_when_they_change() {
     let trusted = fs::read_to_string(&paths.ca).unwrap();
     assert_eq!(trusted, ca.certificate_pem());
 
-    tls.replace(files(&ca));
+    tls.replace(files(&ca, "one"));
     assert!(write_files(&options, &owner).unwrap());
     assert_ne!(fs::read_to_string(&paths.identity).unwrap(), identity);
     assert_eq!(fs::read_to_string(&paths.ca).unwrap(), trusted);
@@ -76,7 +80,7 @@ fn the_files_are_private_and_written_when_they_change() {
 async fn a_replaced_certificate_is_written_without_being_asked_for() {
     let state = tempfile::tempdir().unwrap();
     let (old, new) = (ca(), ca());
-    let tls = of(&old);
+    let tls = of(&old, "one");
     let options = options(state.path(), tls.clone());
     let owner = Owner { os_user: None };
     let path = TlsPaths::of(&options).ca;
@@ -85,7 +89,7 @@ async fn a_replaced_certificate_is_written_without_being_asked_for() {
     while tls.files.receiver_count() == 0 {
         tokio::task::yield_now().await;
     }
-    tls.replace(files(&new));
+    tls.replace(files(&new, "one"));
     while fs::read_to_string(&path).ok().as_deref() != Some(new.certificate_pem()) {
         tokio::task::yield_now().await;
     }
