@@ -46,6 +46,10 @@ impl Programs<'_> {
     ///
     /// # Errors
     /// The WAL that the control file needs is not there: PostgreSQL could not start with it either.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "nobody asks yet while PostgreSQL is stopped")
+    )]
     pub async fn end_of_wal(&self, control: &ControlData) -> Result<History, Error> {
         let data_dir = &self.options.data_dir;
         let dir = wal_dir(data_dir);
