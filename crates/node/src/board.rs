@@ -11,8 +11,8 @@ use trilith_app::InstanceStatus;
 use trilith_base::BootTime;
 use trilith_config::{Config, Role, Server};
 use trilith_edge::Edge;
-use trilith_monitor::{Reading, Source};
 use trilith_monitor::api::{self, ClusterStatus, ServerState, ServerStatus};
+use trilith_monitor::{Reading, Source};
 use trilith_postgres::{ClusterView, Situation, StatsView, Status as PostgresStatus};
 use trilith_sqlproxy::SharedTargets;
 
@@ -229,7 +229,6 @@ impl Source for Board {
                 .postgres
                 .get()
                 .map(|status| state::postgres(&status.borrow())),
-            database: None,
             database: self.database(),
             database_view: self
                 .databases

@@ -38,7 +38,9 @@ use crate::release;
 use crate::reload::{self, Parts, Reloader};
 use crate::secrets::Secrets;
 use crate::tokens::InForce;
-use crate::{cluster, control, database_guard, db_control, feed, lower, privileges, secrets, tokens};
+use crate::{
+    cluster, control, database_guard, db_control, feed, lower, privileges, secrets, tokens,
+};
 
 /// What is running. A service that this server does not have, or that is not started yet, is
 /// `None`.
@@ -427,8 +429,12 @@ impl Services {
         self.sql = Some(Draining { service, drain });
         let _ = self.board.sql_targets.set(targets.clone());
         let me = self.server.name.clone();
-        self.feeds
-            .spawn(feed::sql_targets(store.store.view(), observer.view(), targets, me));
+        self.feeds.spawn(feed::sql_targets(
+            store.store.view(),
+            observer.view(),
+            targets,
+            me,
+        ));
         Ok(())
     }
 

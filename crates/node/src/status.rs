@@ -183,7 +183,6 @@ fn database_status(
         primary,
         fails_over: view.len() > 1,
         agreed: agreed.cloned(),
-        agreed: None,
         servers: view,
     })
 }
@@ -270,7 +269,9 @@ fn database_reason(config: &Config, asked: &str, servers: &[ServerStatus]) -> Op
     let replica = database.servers.iter().find(follows);
     match replica {
         Some(_) => None,
-        None => Some(format!("the database is on {primary} alone: no replica is up")),
+        None => Some(format!(
+            "the database is on {primary} alone: no replica is up"
+        )),
     }
 }
 
