@@ -8,8 +8,7 @@ use trilith_tls::peer_name;
 
 use crate::limits::{SLOT_WAL_KEEP_SIZE_MB, WAL_KEEP_SIZE_MB, WAL_SENDERS_MIN};
 use crate::options::{
-    ADMIN_ROLE, MAINTENANCE_DATABASE, MONITOR_ROLE, Options, Peer, REPLICATION_ROLE, Role,
-    slot_name,
+    ADMIN_ROLE, MAINTENANCE_DATABASE, MONITOR_ROLE, Options, Peer, REPLICATION_ROLE, slot_name,
 };
 use crate::tls::TlsPaths;
 
@@ -52,25 +51,6 @@ pub(crate) fn any_of<'a>(acks: usize, replicas: impl Iterator<Item = &'a ServerN
     format!("ANY {acks} ({})", names.join(", "))
 }
 
-/// [`trilith_conf_as`] what the options say.
-pub(crate) fn trilith_conf(options: &Options, socket_folder: &Path) -> String {
-    let part = match &options.role {
-        Role::Primary { .. } => {
-            // In force from the first start: our own sessions say synchronous_commit = local, and
-            // everybody else's commits have to wait for the first replica anyway.
-            let replicas = options.synchronous_replicas().iter();
-            Part::Primary {
-                synchronous_standby_names: any_of(1, replicas.map(|replica| &replica.name)),
-            }
-        }
-        Role::Replica { primary } => Part::Replica {
-            follow: Some(primary),
-            synchronous_standby_names: String::new(),
-        },
-    };
-    trilith_conf_as(options, socket_folder, &part)
-}
-
 /// `trilith.conf`. The last line about a setting wins in PostgreSQL, hence the order: defaults, what
 /// the configuration file says, and then what must be as it is.
 pub(crate) fn trilith_conf_as(options: &Options, socket_folder: &Path, part: &Part<'_>) -> String {
@@ -78,7 +58,7 @@ pub(crate) fn trilith_conf_as(options: &Options, socket_folder: &Path, part: &Pa
     conf.text.push_str(
         "# Written by Trilith at every start. Settings belong in [database.parameters] of its file.\n",
     );
-    let peers = options.peers().len();
+    let peers = options.others().count();
     conf.section("defaults");
     conf.set("max_connections", "200");
     conf.set("wal_keep_size", &format!("{WAL_KEEP_SIZE_MB}MB"));
@@ -228,7 +208,7 @@ fn other_servers(options: &Options) -> Vec<IpAddr> {
     if options.tls.is_none() {
         return Vec::new();
     }
-    let peers = options.peers().iter().map(|peer| peer.address.ip());
+    let peers = options.others().map(|peer| peer.address.ip());
     let listed = options.allowed_clients.iter().copied().chain(peers);
     // On loopback addresses servers cannot be told apart.
     let others = listed.filter(|ip| ip.is_loopback() || !options.listen.contains(ip));

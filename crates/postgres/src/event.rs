@@ -9,21 +9,6 @@ use trilith_telemetry::{Event, Labels};
 
 use crate::guard::Fenced;
 use crate::observe::{ServerState, ServerView};
-use crate::plan::Plan;
-
-/// The manager made up its mind.
-pub(crate) struct PlanMade<'a> {
-    pub plan: &'a Plan,
-}
-
-impl Event for PlanMade<'_> {
-    const NAME: &'static str = "postgres_plans";
-    const HELP: &'static str = "Plans made for the local PostgreSQL";
-    fn log(&self) {
-        let steps: Vec<String> = self.plan.steps.iter().map(ToString::to_string).collect();
-        tracing::info!(reason = %self.plan.reason, steps = steps.join("; "), "postgres plan");
-    }
-}
 
 /// PostgreSQL answers.
 pub(crate) struct PostgresReady {
@@ -53,20 +38,13 @@ impl Event for PostgresReady {
 pub(crate) struct PostgresDied<'a> {
     pub how: &'a str,
     pub log: &'a str,
-    pub restart_in: Duration,
 }
 
 impl Event for PostgresDied<'_> {
     const NAME: &'static str = "postgres_deaths";
     const HELP: &'static str = "Times the local PostgreSQL ended by itself";
     fn log(&self) {
-        let restart_in_ms = self.restart_in.as_millis() as u64;
-        tracing::warn!(
-            how = self.how,
-            log = self.log,
-            restart_in_ms,
-            "postgres died"
-        );
+        tracing::warn!(how = self.how, log = self.log, "postgres died");
     }
 }
 

@@ -5,7 +5,7 @@
 //! left half done.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::event::{PostgresDied, PostgresFailed, PostgresStopped};
 use crate::files::{Owner, siblings};
 use crate::guard::kill_all;
+use crate::leftovers::{remove_spare_folder, run_folder};
 use crate::limits::{
     ASK_TIMEOUT, KILL_ALL_TIMEOUT, STOP_FAST_MAX, STOP_IMMEDIATE_MAX, STOP_KILL_POLL_INTERVAL,
 };
@@ -27,7 +28,6 @@ use crate::options::Options;
 use crate::postmaster::Postmaster;
 use crate::programs::{Programs, kill_left_helper};
 use crate::remote::ask_primary;
-use crate::run::{remove_spare_folder, run_folder};
 use crate::status::{Phase, Status};
 
 mod ask;
@@ -264,7 +264,6 @@ impl Instance {
         self.telemetry.emit(&PostgresDied {
             how: &how,
             log: &log,
-            restart_in: Duration::ZERO,
         });
         self.disk.note_complaint(&log);
         self.publish(|status| status.restarts += 1);
@@ -336,11 +335,7 @@ impl Instance {
 
     fn fail(&mut self, reason: String, hint: Option<String>) {
         self.report_failure(&reason, hint.as_deref());
-        self.set_phase(Phase::Failed {
-            reason,
-            hint,
-            retry_in: Duration::ZERO,
-        });
+        self.set_phase(Phase::Failed { reason, hint });
     }
 
     /// Once per reason: a failure that is tried again every few seconds would fill the log.

@@ -18,10 +18,6 @@ pub const MAJOR_VERSION_MIN: u32 = 15;
 /// `sockaddr_un.sun_path` holds 108 bytes, with the final NUL (unix(7)).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// Folders set aside (`postgres.aside-<time>`). They are never deleted; instead of a fourth one,
-/// the server stops and says so, for each may be as large as the database.
-pub const ASIDES_MAX: usize = 3;
-
 /// The log is cut when it has grown past this, at [`LOG_CHECK_INTERVAL`].
 pub const LOG_BYTES_MAX: u64 = 16 << 20;
 /// Old logs that are kept: `postgresql.log.1` to `.4`.
@@ -48,16 +44,6 @@ pub const SLOT_WAL_KEEP_SIZE_MB: u32 = 4096;
 /// two more connections.
 pub const WAL_SENDERS_MIN: usize = 10;
 
-/// Between two looks at the local PostgreSQL.
-pub const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
-/// For one question to the local PostgreSQL.
-pub const SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two looks at the slots (primary) or at the WAL receiver (replica).
-pub const REPLICATION_CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// A replica that is not streaming asks its primary why after this many checks.
-pub const NOT_STREAMING_CHECKS: u32 = 2;
-/// The primary must give the same answer this many times before a replica is copied anew.
-pub const REJOIN_CHECKS: u32 = 2;
 /// Between two looks at how far a PostgreSQL is that starts, or at anything else that ends soon.
 pub const START_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Between two tries to connect to one that says it is ready and is not.
@@ -81,13 +67,8 @@ pub const HISTORY_BYTES_MAX: i64 = 1 << 20;
 /// For connecting to another server's PostgreSQL and asking it one thing.
 pub const PEER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A PostgreSQL that died is started again at once the first time, then ever later.
-pub const RESTART_DELAY_MIN: Duration = Duration::from_millis(100);
-pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(10);
 /// After this long without trouble, earlier failures are forgotten.
 pub const RESTART_CALM: Duration = Duration::from_secs(30);
-/// Between two tries of a replica whose primary cannot be reached yet.
-pub const WAIT_FOR_PRIMARY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Between two rounds of the observer.
 pub const OBSERVE_INTERVAL: Duration = Duration::from_millis(500);
@@ -132,6 +113,8 @@ pub const RENEWALS_MAX: usize = 6;
 /// Between two looks at PostgreSQL while something is going on, and while all is well.
 pub const LOOK_INTERVAL_BUSY: Duration = Duration::from_millis(50);
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Looks that wait for something come often at first: a failover is a chain of such waits.
+pub const WAITS_BUSY_MAX: u32 = 200;
 /// After a step that failed, and after one that a person has to help with.
 pub const STEP_RETRY_MIN: Duration = Duration::from_millis(200);
 pub const STEP_RETRY_MAX: Duration = Duration::from_secs(10);

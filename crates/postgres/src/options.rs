@@ -52,7 +52,6 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// All database servers of the cluster, this one included, in the order of the file.
     pub servers: Vec<Peer>,
-    pub role: Role,
     pub secrets: Secrets,
     /// The application's database, owned by `user`.
     pub database: String,
@@ -67,14 +66,7 @@ pub struct Options {
     pub stop: StopTimeouts,
 }
 
-/// What this server's PostgreSQL is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Role {
-    Primary { replicas: Vec<Peer> },
-    Replica { primary: Peer },
-}
-
-/// The PostgreSQL of another server.
+/// The PostgreSQL of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub name: ServerName,
@@ -84,12 +76,8 @@ pub struct Peer {
 /// When a commit returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Synchronous {
-    /// When one of the replicas has flushed it, if there are at least two of them.
-    ///
-    /// With a single replica this would stop all writes while that replica is away, and dropping the
-    /// requirement by ourselves would lose writes without a word. That needs a record, agreed on by
-    /// a quorum, of who must have confirmed what, so a single replica is asynchronous until the
-    /// cluster store can keep one.
+    /// When so many replicas have flushed it that, with the primary, a majority has it. One that is away
+    /// for seconds is no longer waited for, which is written down in the cluster store first.
     #[default]
     Quorum,
     /// When the primary has flushed it.
@@ -125,8 +113,8 @@ impl Default for StopTimeouts {
 
 impl Options {
     /// The usual places under `state`, the state folder of this server (absolute), and defaults for
-    /// the rest. The caller fills in `listen`, `port` and `allowed_clients`.
-    pub fn new(server: ServerName, state: &Path, role: Role, secrets: Secrets) -> Self {
+    /// the rest. The caller fills in `listen`, `port`, `servers` and `allowed_clients`.
+    pub fn new(server: ServerName, state: &Path, secrets: Secrets) -> Self {
         Self {
             server,
             bin_dir: None,
@@ -138,7 +126,6 @@ impl Options {
             allowed_clients: Vec::new(),
             tls: None,
             servers: Vec::new(),
-            role,
             secrets,
             database: "app".to_owned(),
             user: "app".to_owned(),
@@ -167,7 +154,7 @@ impl Options {
         if self.listen.is_empty() || self.listen.len() > LISTEN_MAX || self.port == 0 {
             return Err(OptionsError::Listen);
         }
-        if self.allowed_clients.len() > CLIENTS_MAX || self.peers().len() > PEERS_MAX {
+        if self.allowed_clients.len() > CLIENTS_MAX || self.servers.len() > PEERS_MAX {
             return Err(OptionsError::TooManyServers { max: PEERS_MAX });
         }
         check_identifier("database", &self.database)?;
@@ -191,22 +178,6 @@ impl Options {
     /// The other database servers.
     pub(crate) fn others(&self) -> impl Iterator<Item = &Peer> {
         self.servers.iter().filter(|peer| peer.name != self.server)
-    }
-
-    /// The other database servers that this one deals with.
-    pub fn peers(&self) -> &[Peer] {
-        match &self.role {
-            Role::Primary { replicas } => replicas,
-            Role::Replica { primary } => std::slice::from_ref(primary),
-        }
-    }
-
-    /// The replicas that a commit may wait for; empty when commits wait for none.
-    pub(crate) fn synchronous_replicas(&self) -> &[Peer] {
-        match (&self.role, self.synchronous) {
-            (Role::Primary { replicas }, Synchronous::Quorum) if replicas.len() >= 2 => replicas,
-            _ => &[],
-        }
     }
 }
 

@@ -160,14 +160,6 @@ impl Programs<'_> {
         .await
     }
 
-    /// Whether PostgreSQL would start with the configuration files as they are now.
-    pub async fn check_config(&self) -> Result<(), Error> {
-        let data_dir = self.options.data_dir.as_os_str().to_owned();
-        // Printing one setting reads all of them.
-        let args = ["-D".into(), data_dir, "-C".into(), "port".into()];
-        self.run("postgres", &args, |_| {}).await
-    }
-
     async fn run(
         &self,
         program: &'static str,

@@ -132,83 +132,8 @@ fn reach(config: &mut Config, address: SocketAddr) {
         .tcp_user_timeout(Duration::from_secs(5));
 }
 
-/// What another server's PostgreSQL said about itself and about us.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum PeerAnswer {
-    Unreachable {
-        why: String,
-    },
-    Replica {
-        system_id: u64,
-    },
-    Primary {
-        system_id: u64,
-        /// End of the WAL that is safely on its disk.
-        flushed: Lsn,
-        /// Where the oldest WAL that it still has begins.
-        oldest: Lsn,
-        slot: Slot,
-    },
-}
-
-/// The slot that a primary has for one of its replicas.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Slot {
-    Missing,
-    Ready,
-    /// Somebody streams through it.
-    Active,
-    /// The WAL it stood for is gone (`max_slot_wal_keep_size`).
-    Lost,
-}
-
-/// Another server and its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PeerSeen {
-    pub name: ServerName,
-    pub address: SocketAddr,
-    pub answer: PeerAnswer,
-}
-
 /// `pg_walfile_name` would need a timeline; the oldest file's position follows from its name and the
 /// segment size (xlog_internal.h, `XLogFromFileName`).
-const PEER_QUERY: &str = "\
-    select (select system_identifier from pg_control_system()),
-           pg_is_in_recovery(),
-           case when pg_is_in_recovery() then null else pg_current_wal_flush_lsn() end,
-           (select min(substring(name from 9)) from pg_ls_waldir()
-             where name ~ '^[0-9A-F]{24}$'),
-           (select setting::int8 from pg_settings where name = 'wal_segment_size'),
-           (select active from pg_replication_slots where slot_name = $1),
-           (select wal_status from pg_replication_slots where slot_name = $1)";
-
-/// Asks another server's PostgreSQL what it is, and about our `slot` there.
-pub(crate) async fn ask_peer(
-    peer: &Peer,
-    tls: Option<&Tls>,
-    password: &Password,
-    slot: &str,
-) -> PeerAnswer {
-    let asked = tokio::time::timeout(PEER_TIMEOUT, async {
-        let config = monitor_config(peer.address, password);
-        let session = Session::connect_peer(&config, &peer.name, tls, PEER_TIMEOUT).await?;
-        let row = session
-            .query_one(PEER_QUERY, &[&slot])
-            .await
-            .doing("asking a database server")?;
-        read_peer(&row).doing("reading the answer of a database server")
-    });
-    match asked.await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => PeerAnswer::Unreachable {
-            why: describe(&error),
-        },
-        Err(_) => PeerAnswer::Unreachable {
-            why: "no answer".to_owned(),
-        },
-    }
-}
-
 const PRIMARY_QUERY: &str = "\
     select (select system_identifier from pg_control_system()),
            (select timeline_id from pg_control_checkpoint()),
@@ -269,12 +194,7 @@ fn read_primary(
         oldest: oldest
             .and_then(|name| segment_start(&name, segment_size.cast_unsigned()))
             .unwrap_or_default(),
-        slot: match read_slot(row.try_get(6)?, row.try_get(7)?) {
-            Slot::Missing => SlotSeen::Missing,
-            Slot::Ready => SlotSeen::Ready,
-            Slot::Active => SlotSeen::Active,
-            Slot::Lost => SlotSeen::Lost,
-        },
+        slot: read_slot(row.try_get(6)?, row.try_get(7)?),
     })
 }
 
@@ -300,32 +220,13 @@ pub(crate) async fn timeline_history(
     })
 }
 
-fn read_slot(active: Option<bool>, wal_status: Option<&str>) -> Slot {
+fn read_slot(active: Option<bool>, wal_status: Option<&str>) -> SlotSeen {
     match (active, wal_status) {
-        (None, _) => Slot::Missing,
-        (_, Some("lost")) => Slot::Lost,
-        (Some(true), _) => Slot::Active,
-        (Some(false), _) => Slot::Ready,
+        (None, _) => SlotSeen::Missing,
+        (_, Some("lost")) => SlotSeen::Lost,
+        (Some(true), _) => SlotSeen::Active,
+        (Some(false), _) => SlotSeen::Ready,
     }
-}
-
-fn read_peer(row: &tokio_postgres::Row) -> Result<PeerAnswer, tokio_postgres::Error> {
-    let system_id = row.try_get::<_, i64>(0)?.cast_unsigned();
-    if row.try_get(1)? {
-        return Ok(PeerAnswer::Replica { system_id });
-    }
-    let flushed: Option<PgLsn> = row.try_get(2)?;
-    let oldest: Option<String> = row.try_get(3)?;
-    let segment_size: i64 = row.try_get(4)?;
-    let slot = read_slot(row.try_get(5)?, row.try_get(6)?);
-    Ok(PeerAnswer::Primary {
-        system_id,
-        flushed: Lsn(flushed.map_or(0, u64::from)),
-        oldest: oldest
-            .and_then(|name| segment_start(&name, segment_size.cast_unsigned()))
-            .unwrap_or_default(),
-        slot,
-    })
 }
 
 /// The last 16 digits of a WAL file's name: the high half of the position, and the number of the

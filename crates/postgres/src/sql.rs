@@ -1,60 +1,12 @@
 //! What is said to the local PostgreSQL over its socket.
 
-use trilith_base::ServerName;
-
 use postgres_protocol::password::scram_sha_256;
-use tokio_postgres::types::PgLsn;
 
 use crate::error::{Error, SqlContext};
 use crate::event::SlotChange;
-use crate::lsn::Lsn;
 use crate::options::{MONITOR_ROLE, Options, Peer, REPLICATION_ROLE, slot_name};
 use crate::remote::Session;
 use crate::secrets::Password;
-use crate::status::SlotStatus;
-
-/// One look at the local PostgreSQL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sample {
-    pub in_recovery: bool,
-    /// Primary: end of the WAL written. Replica: end of the WAL replayed.
-    pub lsn: Lsn,
-    /// Replica: end of the WAL that it has, replayed or not.
-    pub received: Lsn,
-    pub streaming: bool,
-    pub timeline: u32,
-    pub system_id: u64,
-}
-
-const SAMPLE: &str = "\
-    select pg_is_in_recovery(),
-           case when pg_is_in_recovery() then pg_last_wal_replay_lsn()
-                else pg_current_wal_lsn() end,
-           case when pg_is_in_recovery()
-                then greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) end,
-           exists (select from pg_stat_wal_receiver where status = 'streaming'),
-           (select timeline_id from pg_control_checkpoint()),
-           (select system_identifier from pg_control_system())";
-
-pub(crate) async fn sample(session: &Session) -> Result<Sample, Error> {
-    let doing = "looking at the local PostgreSQL";
-    let row = session.query_one(SAMPLE, &[]).await.doing(doing)?;
-    let lsn = |index| {
-        let lsn: Option<PgLsn> = row.try_get(index)?;
-        Ok(Lsn(lsn.map_or(0, u64::from)))
-    };
-    let read = || {
-        Ok(Sample {
-            in_recovery: row.try_get(0)?,
-            lsn: lsn(1)?,
-            received: lsn(2)?,
-            streaming: row.try_get(3)?,
-            timeline: row.try_get::<_, i32>(4)?.cast_unsigned(),
-            system_id: row.try_get::<_, i64>(5)?.cast_unsigned(),
-        })
-    };
-    read().doing(doing)
-}
 
 /// Creates roles and the application's database, and sets the passwords. May be repeated.
 pub(crate) async fn set_up(session: &Session, options: &Options) -> Result<(), Error> {
@@ -130,39 +82,31 @@ pub(crate) struct SlotRow {
     pub name: String,
     pub active: bool,
     pub lost: bool,
-    pub held_bytes: u64,
 }
 
 const SLOTS: &str = "\
-    select slot_name::text, active, coalesce(wal_status = 'lost', false),
-           coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn()
-                                         else pg_current_wal_lsn() end, restart_lsn), 0)::int8
+    select slot_name::text, active, coalesce(wal_status = 'lost', false)
       from pg_replication_slots
      where slot_type = 'physical' and not temporary and slot_name like 'trilith\\_%'
      order by slot_name";
 
 /// Makes the slots what they should be: one per replica, none that lost its WAL, none of former
-/// replicas. Tells what was changed, and how the slots are.
+/// replicas. Tells what was changed.
 pub(crate) async fn keep_slots(
     session: &Session,
     replicas: &[Peer],
-) -> Result<(Vec<(SlotChange, String)>, Vec<SlotStatus>), Error> {
+) -> Result<Vec<(SlotChange, String)>, Error> {
     let doing = "looking after the replication slots";
-    let read = async || {
-        let rows = session.query(SLOTS, &[]).await.doing(doing)?;
-        let slot = |row: &tokio_postgres::Row| {
-            Ok(SlotRow {
-                name: row.try_get(0)?,
-                active: row.try_get(1)?,
-                lost: row.try_get(2)?,
-                held_bytes: u64::try_from(row.try_get::<_, i64>(3)?).unwrap_or(0),
-            })
-        };
-        let slots: Result<Vec<SlotRow>, tokio_postgres::Error> = rows.iter().map(slot).collect();
-        slots.doing(doing)
+    let rows = session.query(SLOTS, &[]).await.doing(doing)?;
+    let slot = |row: &tokio_postgres::Row| {
+        Ok(SlotRow {
+            name: row.try_get(0)?,
+            active: row.try_get(1)?,
+            lost: row.try_get(2)?,
+        })
     };
-    let mut slots = read().await?;
-    let changes = slot_changes(replicas, &slots);
+    let slots: Result<Vec<SlotRow>, tokio_postgres::Error> = rows.iter().map(slot).collect();
+    let changes = slot_changes(replicas, &slots.doing(doing)?);
     for (change, name) in &changes {
         if *change != SlotChange::Created {
             session
@@ -181,10 +125,7 @@ pub(crate) async fn keep_slots(
                 .doing(doing)?;
         }
     }
-    if !changes.is_empty() {
-        slots = read().await?;
-    }
-    Ok((changes, slot_status(replicas, &slots)))
+    Ok(changes)
 }
 
 fn slot_changes(replicas: &[Peer], slots: &[SlotRow]) -> Vec<(SlotChange, String)> {
@@ -208,45 +149,10 @@ fn slot_changes(replicas: &[Peer], slots: &[SlotRow]) -> Vec<(SlotChange, String
     changes
 }
 
-fn slot_status(replicas: &[Peer], slots: &[SlotRow]) -> Vec<SlotStatus> {
-    let of = |name: &ServerName| {
-        let slot_name = slot_name(name);
-        let slot = slots.iter().find(|slot| slot.name == slot_name)?;
-        Some(SlotStatus {
-            replica: name.clone(),
-            active: slot.active,
-            held_bytes: slot.held_bytes,
-        })
-    };
-    replicas
-        .iter()
-        .filter_map(|replica| of(&replica.name))
-        .collect()
-}
-
-/// When the configuration was last read.
-pub(crate) async fn conf_load_time(session: &Session) -> Result<String, Error> {
-    let doing = "asking when the configuration was read";
-    let row = session
-        .query_one("select pg_conf_load_time()::text", &[])
-        .await
-        .doing(doing)?;
-    row.try_get(0).doing(doing)
-}
-
-/// Settings that have changed in the files and need a restart.
-pub(crate) async fn pending_restart(session: &Session) -> Result<Vec<String>, Error> {
-    let doing = "asking which settings need a restart";
-    let rows = session
-        .query("select name from pg_settings where pending_restart", &[])
-        .await
-        .doing(doing)?;
-    let names: Result<_, tokio_postgres::Error> = rows.iter().map(|row| row.try_get(0)).collect();
-    names.doing(doing)
-}
-
 #[cfg(test)]
 mod tests {
+    use trilith_base::ServerName;
+
     use super::*;
 
     fn peer(name: &str) -> Peer {
@@ -261,7 +167,6 @@ mod tests {
             name: name.to_owned(),
             active,
             lost,
-            held_bytes: 5,
         }
     }
 
@@ -282,11 +187,5 @@ mod tests {
         ]
         .map(|(change, name)| (change, name.to_owned()));
         assert_eq!(changes, expected);
-        let status = slot_status(&replicas, &slots);
-        let names: Vec<_> = status
-            .iter()
-            .map(|s| (s.replica.as_str(), s.active))
-            .collect();
-        assert_eq!(names, [("two", true), ("three", false)]);
     }
 }

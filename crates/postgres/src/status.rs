@@ -1,7 +1,6 @@
 //! What the manager tells about the local PostgreSQL.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use trilith_base::ServerName;
 
@@ -57,14 +56,16 @@ pub enum Phase {
     /// Looking at what is there.
     #[default]
     Observing,
-    /// A replica without data, or with data that no longer fits, and no primary to copy from yet.
-    WaitingForPrimary {
-        why: String,
-    },
+    /// PostgreSQL does not run; the plan says what it waits for.
+    Down,
     /// `initdb` is at work.
     Initialising,
     /// The primary's data is being copied. `percent` is 0 to 100, unknown until the primary tells.
     BaseBackup {
+        percent: Option<u8>,
+    },
+    /// The data are being taken back to where they part from the primary's. `percent` as above.
+    Rewinding {
         percent: Option<u8>,
     },
     /// PostgreSQL was started and does not answer yet (it may be recovering).
@@ -74,19 +75,15 @@ pub enum Phase {
     /// It answers; roles, database and slots are being looked after.
     SettingUp,
     Running,
-    /// It died, and will be started again after `delay`.
-    Restarting {
-        why: String,
-        delay: Duration,
-    },
+    /// It runs, and does not answer.
+    Silent,
     Stopping,
     /// Stopped because it was told to.
     Stopped,
-    /// Something that needs a person, or time. It is tried again after `retry_in`.
+    /// Something that needs a person, or time. It is tried again.
     Failed {
         reason: String,
         hint: Option<String>,
-        retry_in: Duration,
     },
 }
 
@@ -95,13 +92,14 @@ impl Phase {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Observing => "observing",
-            Self::WaitingForPrimary { .. } => "waiting",
+            Self::Down => "down",
             Self::Initialising => "initialising",
             Self::BaseBackup { .. } => "copying",
+            Self::Rewinding { .. } => "rewinding",
             Self::Starting { .. } => "starting",
             Self::SettingUp => "setting-up",
             Self::Running => "running",
-            Self::Restarting { .. } => "restarting",
+            Self::Silent => "silent",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
             Self::Failed { .. } => "failed",
@@ -112,15 +110,17 @@ impl Phase {
     pub fn describe(&self) -> String {
         match self {
             Self::Observing => "looking at the data folder".to_owned(),
-            Self::WaitingForPrimary { why } => format!("waiting for the primary: {why}"),
+            Self::Down => "not running".to_owned(),
             Self::Initialising => "making a new database".to_owned(),
             Self::BaseBackup { percent: None } => "copying the primary".to_owned(),
             Self::BaseBackup { percent: Some(p) } => format!("copying the primary: {p} %"),
+            Self::Rewinding { percent: None } => "rewinding to the primary".to_owned(),
+            Self::Rewinding { percent: Some(p) } => format!("rewinding to the primary: {p} %"),
             Self::Starting { why } if why.is_empty() => "starting".to_owned(),
             Self::Starting { why } => format!("starting: {why}"),
             Self::SettingUp => "creating roles and database".to_owned(),
             Self::Running => "running".to_owned(),
-            Self::Restarting { why, .. } => format!("starting again: {why}"),
+            Self::Silent => "not answering".to_owned(),
             Self::Stopping => "stopping".to_owned(),
             Self::Stopped => "stopped".to_owned(),
             Self::Failed { reason, hint, .. } => match hint {

@@ -3,9 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
-use trilith_config::{Config, Database, Role as ConfigRole, Server, Synchronous as ConfigSynchronous};
+use trilith_config::{
+    Config, Database, Role as ConfigRole, Server, Synchronous as ConfigSynchronous,
+};
 use trilith_postgres::{
-    ObserverOptions, Options, OsUser, Password, Peer, Role, Secrets, Synchronous, Tls,
+    ObserverOptions, Options, OsUser, Password, Peer, Secrets, Synchronous, Tls,
 };
 use trilith_tls::{Ca, PeerIdentity, PemIdentity, TlsError};
 
@@ -18,12 +20,15 @@ pub(crate) fn options(
     server: &Server,
     secrets: &Secrets,
 ) -> Result<Option<Options>, NodeError> {
-    let Some(database) = config.database.as_ref().filter(|_| server.has(ConfigRole::Db)) else {
+    let Some(database) = config
+        .database
+        .as_ref()
+        .filter(|_| server.has(ConfigRole::Db))
+    else {
         return Ok(None);
     };
     let state = config.state_dir(&server.name);
-    let role = Role::Primary { replicas: Vec::new() };
-    let mut options = Options::new(server.name.clone(), &state, role, secrets.clone());
+    let mut options = Options::new(server.name.clone(), &state, secrets.clone());
     let servers = config.with_role(ConfigRole::Db);
     options.servers = servers.map(|other| peer(config, other)).collect();
     options.bin_dir = database.bin_dir.clone();

@@ -6,7 +6,7 @@ use trilith_app::{AppKind, Release, ReleaseId};
 use trilith_base::ServerName;
 use trilith_config::{Config, Server};
 use trilith_edge::{Algorithm, Mode};
-use trilith_postgres::{ClusterView, Password, Role, Secrets, ServerState, ServerView};
+use trilith_postgres::{ClusterView, Password, Secrets, ServerState, ServerView};
 use trilith_tls::{Ca, PeerIdentity, SiteCertificates};
 
 use crate::error::NodeError;
@@ -142,7 +142,7 @@ fn edge_and_web_agree_on_positions() {
 }
 
 #[test]
-fn the_first_database_server_is_the_primary() {
+fn a_database_server_knows_all_of_them() {
     let config = config();
     let secrets = Secrets::generate().unwrap();
     let options = |name| {
@@ -150,13 +150,10 @@ fn the_first_database_server_is_the_primary() {
             .unwrap()
             .unwrap()
     };
-    let Role::Primary { replicas } = options("one").role else {
-        panic!()
-    };
-    let names: Vec<_> = replicas.iter().map(|r| r.name.as_str()).collect();
-    assert_eq!(names, ["two", "three"]);
     let two = options("two");
-    assert!(matches!(&two.role, Role::Replica { primary } if primary.name.as_str() == "one"));
+    let names: Vec<_> = two.servers.iter().map(|peer| peer.name.as_str()).collect();
+    assert_eq!(names, ["one", "two", "three"]);
+    assert_eq!(options("one").servers, two.servers);
     assert_eq!(two.data_dir, Path::new("/srv/state/two/postgres"));
     assert_eq!(
         two.listen.len(),

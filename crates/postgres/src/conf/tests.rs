@@ -1,7 +1,7 @@
 use trilith_base::ServerName;
 
 use super::*;
-use crate::options::{Peer, Synchronous};
+use crate::options::Peer;
 use crate::secrets::{Password, Secrets};
 use crate::tls::tests::tls;
 
@@ -12,20 +12,30 @@ fn peer(name: &str, last: u8) -> Peer {
     }
 }
 
-fn options(role: Role) -> Options {
+fn options(others: Vec<Peer>) -> Options {
     let mut secrets = Secrets::generate().unwrap();
     secrets.replication = Password::new("replpw").unwrap();
     let one = ServerName::new("one").unwrap();
-    let mut options = Options::new(one, Path::new("/srv/it's \\ here"), role, secrets);
+    let mut options = Options::new(one, Path::new("/srv/it's \\ here"), secrets);
+    options.servers = vec![peer("one", 1)];
+    options.servers.extend(others);
     options.listen = vec![[10, 0, 0, 1].into(), [127, 0, 0, 1].into()];
     options.allowed_clients = vec![[10, 0, 0, 2].into(), "fd00::3".parse().unwrap()];
     options
 }
 
 fn primary() -> Options {
-    options(Role::Primary {
-        replicas: vec![peer("two", 2), peer("three-b", 3)],
-    })
+    options(vec![peer("two", 2), peer("three-b", 3)])
+}
+
+fn conf_of(options: &Options, folder: &str, part: &Part<'_>) -> String {
+    trilith_conf_as(options, Path::new(folder), part)
+}
+
+fn confirmed_by(names: &str) -> Part<'static> {
+    Part::Primary {
+        synchronous_standby_names: names.to_owned(),
+    }
 }
 
 /// The last value of a setting wins.
@@ -39,7 +49,11 @@ fn setting<'a>(conf: &'a str, name: &str) -> &'a str {
 fn the_primary() {
     let mut options = primary();
     options.parameters = [("work_mem".to_owned(), "8MB".to_owned())].into();
-    let conf = trilith_conf(&options, Path::new("/run/a b"));
+    let conf = conf_of(
+        &options,
+        "/run/a b",
+        &confirmed_by("ANY 1 (\"two\", \"three-b\")"),
+    );
     assert_eq!(setting(&conf, "listen_addresses"), "'10.0.0.1,127.0.0.1'");
     assert_eq!(setting(&conf, "unix_socket_directories"), "'\"/run/a b\"'");
     assert_eq!(setting(&conf, "work_mem"), "'8MB'");
@@ -48,18 +62,20 @@ fn the_primary() {
     assert_eq!(setting(&conf, "synchronous_standby_names"), any);
     assert!(!conf.contains("primary_conninfo"));
 
-    options.synchronous = Synchronous::Off;
-    let conf = trilith_conf(&options, Path::new("/run/pg"));
+    let conf = conf_of(&options, "/run/pg", &confirmed_by(""));
     assert_eq!(setting(&conf, "synchronous_standby_names"), "''");
 }
 
 #[test]
 fn a_replica() {
-    let mut options = options(Role::Replica {
-        primary: peer("two", 2),
-    });
+    let two = peer("two", 2);
+    let mut options = options(vec![two.clone()]);
     options.tls = Some(tls());
-    let conf = trilith_conf(&options, Path::new("/run/pg"));
+    let part = Part::Replica {
+        follow: Some(&two),
+        synchronous_standby_names: String::new(),
+    };
+    let conf = conf_of(&options, "/run/pg", &part);
     assert_eq!(setting(&conf, "primary_slot_name"), "'trilith_one'");
     // One level of escapes for the connection string, one for the file.
     let here = "/srv/it\\\\''s \\\\\\\\ here";
@@ -119,11 +135,11 @@ fn what_a_server_is_changes_in_its_settings() {
 #[test]
 fn tls_has_the_last_word_on_tls() {
     let mut options = primary();
-    let conf = trilith_conf(&options, Path::new("/run/pg"));
+    let conf = conf_of(&options, "/run/pg", &confirmed_by(""));
     assert_eq!(setting(&conf, "ssl"), "'off'");
 
     options.tls = Some(tls());
-    let conf = trilith_conf(&options, Path::new("/run/pg"));
+    let conf = conf_of(&options, "/run/pg", &confirmed_by(""));
     let file = |name| format!("'/srv/it''s \\\\ here/run/pg/tls/{name}'");
     for (name, expected) in [
         ("ssl", "'on'".to_owned()),
@@ -183,12 +199,10 @@ fn other_servers_need_a_certificate_and_the_application_stays_here() {
 
 #[test]
 fn servers_on_loopback_addresses_all_come_from_127_0_0_1() {
-    let mut options = options(Role::Replica {
-        primary: Peer {
-            name: ServerName::new("two").unwrap(),
-            address: ([127, 0, 1, 2], 5433).into(),
-        },
-    });
+    let mut options = options(vec![Peer {
+        name: ServerName::new("two").unwrap(),
+        address: ([127, 0, 1, 2], 5433).into(),
+    }]);
     options.listen = vec![[127, 0, 1, 1].into()];
     options.allowed_clients = vec![[127, 0, 1, 1].into(), [127, 0, 1, 2].into()];
     options.tls = Some(tls());

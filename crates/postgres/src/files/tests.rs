@@ -1,18 +1,11 @@
 use trilith_base::ServerName;
 
 use super::*;
-use crate::options::{Peer, Role};
 use crate::secrets::Secrets;
 
 fn options(state: &Path) -> Options {
-    let role = Role::Replica {
-        primary: Peer {
-            name: ServerName::new("one").unwrap(),
-            address: ([127, 0, 0, 1], 5433).into(),
-        },
-    };
     let two = ServerName::new("two").unwrap();
-    Options::new(two, state, role, Secrets::generate().unwrap())
+    Options::new(two, state, Secrets::generate().unwrap())
 }
 
 #[test]

@@ -75,14 +75,13 @@ impl Instance {
         let began = Instant::now();
         let peer = self.source(from)?;
         let binaries = self.any_binaries()?;
-        let why = format!("rewinding to {from}");
-        self.set_phase(Phase::Starting { why });
+        self.set_phase(Phase::Rewinding { percent: None });
         let dir = self.options.data_dir.clone();
         let heard = Heard::new();
         let on_percent = |percent| {
             heard.now();
-            let why = format!("rewinding to {from}: {percent} %");
-            self.set_phase(Phase::Starting { why });
+            let percent = Some(percent);
+            self.set_phase(Phase::Rewinding { percent });
         };
         let programs = self.programs(&binaries);
         let rewinding = tokio::select! {

@@ -29,13 +29,17 @@ impl Instance {
     }
 
     pub(super) fn publish_look(&mut self, local: &Local, asides: Vec<PathBuf>) {
-        let ready = matches!(local.process, Process::Ready(_));
-        if ready {
+        if matches!(local.process, Process::Ready(_)) {
             self.reported = None;
         }
         self.publish(|status| {
-            if ready {
-                status.phase = Phase::Running;
+            match &local.process {
+                Process::Ready(_) => status.phase = Phase::Running,
+                Process::Silent { .. } => status.phase = Phase::Silent,
+                // Why it does not run is more than that it does not.
+                Process::Stopped if matches!(status.phase, Phase::Failed { .. }) => {}
+                Process::Stopped => status.phase = Phase::Down,
+                Process::Starting { .. } => {}
             }
             if let Data::Ready { system_id, .. } = local.data {
                 status.system_id = Some(system_id);

@@ -169,7 +169,7 @@ impl Instance {
 
     async fn change_slots(&mut self, wanted: &[Peer]) -> Result<(), Error> {
         let line = self.line().await?;
-        let (changes, _) = Self::within(keep_slots(&line.session, wanted)).await?;
+        let changes = Self::within(keep_slots(&line.session, wanted)).await?;
         self.tell_slots(&changes);
         Ok(())
     }

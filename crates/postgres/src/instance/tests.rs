@@ -1,5 +1,6 @@
 //! Every step, with real PostgreSQL.
 
+mod around;
 mod rig;
 
 use std::fs;

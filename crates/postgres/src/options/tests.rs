@@ -6,11 +6,9 @@ fn options() -> Options {
         name: name(n),
         address: ([10, 0, 0, last], 5433).into(),
     };
-    let role = Role::Primary {
-        replicas: vec![peer("two", 2), peer("three", 3)],
-    };
     let secrets = Secrets::generate().unwrap();
-    let mut options = Options::new(name("one"), Path::new("/srv/one"), role, secrets);
+    let mut options = Options::new(name("one"), Path::new("/srv/one"), secrets);
+    options.servers = vec![peer("one", 1), peer("two", 2), peer("three", 3)];
     options.listen = vec![[10, 0, 0, 1].into()];
     options
 }
@@ -69,16 +67,13 @@ fn names_that_cannot_be_used_are_refused() {
 }
 
 #[test]
-fn two_replicas_make_a_quorum_one_does_not() {
-    let mut options = options();
-    assert_eq!(options.synchronous_replicas().len(), 2);
-    options.synchronous = Synchronous::Off;
-    assert_eq!(options.synchronous_replicas().len(), 0);
-    options.synchronous = Synchronous::Quorum;
-    if let Role::Primary { replicas } = &mut options.role {
-        replicas.pop();
-    }
-    assert_eq!(options.synchronous_replicas().len(), 0);
+fn servers_are_found_by_name() {
+    let options = options();
+    let others: Vec<&str> = options.others().map(|peer| peer.name.as_str()).collect();
+    assert_eq!(others, ["two", "three"]);
+    let found = options.peer(&ServerName::new("three").unwrap()).unwrap();
+    assert_eq!(found.address, ([10, 0, 0, 3], 5433).into());
+    assert_eq!(options.peer(&ServerName::new("four").unwrap()), None);
 }
 
 #[test]

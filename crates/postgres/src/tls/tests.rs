@@ -6,7 +6,6 @@ use std::time::SystemTime;
 use trilith_tls::Ca;
 
 use super::*;
-use crate::options::Role;
 use crate::secrets::Secrets;
 
 mod real;
@@ -40,10 +39,7 @@ fn of(ca: &Ca, name: &str) -> Tls {
 }
 
 fn options(state: &Path, tls: Tls) -> Options {
-    let role = Role::Primary {
-        replicas: Vec::new(),
-    };
-    let mut options = Options::new(one(), state, role, Secrets::generate().unwrap());
+    let mut options = Options::new(one(), state, Secrets::generate().unwrap());
     options.tls = Some(tls);
     options
 }

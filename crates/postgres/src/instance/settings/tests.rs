@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::conf::{pg_hba, trilith_conf_as};
-use crate::options::{Peer, Role as OptionsRole};
+use crate::options::Peer;
 use crate::secrets::Secrets;
 
 fn name(text: &str) -> ServerName {
@@ -16,11 +16,8 @@ fn options() -> Options {
             address: ([10, 0, 0, number], 5433).into(),
         })
         .collect();
-    let role = OptionsRole::Primary {
-        replicas: Vec::new(),
-    };
     let secrets = Secrets::generate().unwrap();
-    let mut options = Options::new(name("s-1"), Path::new("/state"), role, secrets);
+    let mut options = Options::new(name("s-1"), Path::new("/state"), secrets);
     options.listen = vec![[10, 0, 0, 1].into()];
     options.servers = servers;
     options

@@ -18,7 +18,7 @@ use trilith_tls::{Ca, PeerIdentity};
 
 use crate::guard::kill_all;
 use crate::instance::Instance;
-use crate::options::{Options, OsUser, Peer, Role};
+use crate::options::{Options, OsUser, Peer};
 use crate::remote::Session;
 use crate::secrets::Secrets;
 use crate::status::Status;
@@ -120,11 +120,7 @@ impl Node {
         let server = name(text);
         let identity = PeerIdentity::issue(ca, &server, localhost, now).unwrap();
         let files = ca.issue_peer_pem(&server, &[localhost], now).unwrap();
-        let others = peers.iter().filter(|peer| peer.name != server).cloned();
-        let role = Role::Primary {
-            replicas: others.collect(),
-        };
-        let mut options = Options::new(server, &folder.join(text), role, secrets.clone());
+        let mut options = Options::new(server, &folder.join(text), secrets.clone());
         options.tls = Some(Tls::new(&identity, files).unwrap());
         options.servers = peers.to_vec();
         options.listen = vec![localhost];

@@ -15,7 +15,7 @@ use crate::conf::{
 };
 use crate::inspect::{StartState, start_state};
 use crate::lsn::Lsn;
-use crate::options::{OsUser, Role, StopTimeouts};
+use crate::options::{OsUser, StopTimeouts};
 use crate::postmaster::Postmaster;
 use crate::remote::Session;
 use crate::secrets::Secrets;
@@ -64,11 +64,8 @@ pub fn servers(folder: &Path, names: [&str; 2]) -> (Ca, [Server; 2]) {
         let server = ServerName::new(name).unwrap();
         let identity = PeerIdentity::issue(&ca, &server, localhost, now).unwrap();
         let files = ca.issue_peer_pem(&server, &[localhost], now).unwrap();
-        let role = Role::Primary {
-            replicas: Vec::new(),
-        };
         let state = folder.join(name);
-        let mut options = Options::new(server, &state, role, secrets.clone());
+        let mut options = Options::new(server, &state, secrets.clone());
         options.tls = Some(Tls::new(&identity, files).unwrap());
         options.listen = vec![localhost];
         options.allowed_clients = vec![localhost];
