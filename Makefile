@@ -4,10 +4,10 @@
 export DIR HTTP HTTPS SERVERS DETACH ROUNDS LAB DRILLS SEEDS FIRST
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop clean-demo test chaos sim bench scaling fmt lint tidy doc fuzz
+.PHONY: help demo demo-stop clean-demo test chaos sim bench bench-failover scaling fmt lint tidy doc fuzz
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: ## www.foobar.com on three servers, here; Ctrl-C stops it. DETACH=1, LAB=1, DIR=, HTTP=, HTTPS=, SERVERS=
 	@scripts/demo.sh
@@ -29,6 +29,9 @@ chaos: ## Every fault of the holder 20 times, as root also in a lab. DRILLS=
 
 bench: ## Side by side with HAProxy and nginx; writes bench/RESULTS.md. ROUNDS=
 	@scripts/bench.sh
+
+bench-failover: ## Side by side with Patroni under faults; writes a section of bench/RESULTS.md. ROUNDS=
+	@scripts/bench-failover.sh
 
 scaling: ## What the cluster store costs as the cluster grows: the table of docs/scaling.md
 	@scripts/scaling.sh

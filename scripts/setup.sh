@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what is missing: setup.sh build|demo|test|bench
+# Installs what is missing: setup.sh build|demo|test|bench|bench-failover
 # Silent when everything is there. What it cannot install, it tells you how to.
 set -eu
 . "$(dirname -- "$0")/lib.sh"
@@ -45,6 +45,14 @@ missing_packages() {
     if [ "$PURPOSE" = bench ]; then
         server_program haproxy || echo haproxy
         server_program nginx || echo nginx
+    fi
+    if [ "$PURPOSE" = bench-failover ]; then
+        [ -n "$(postgres_bin)" ] || echo postgresql
+        server_program ip || echo iproute2
+        server_program haproxy || echo haproxy
+        server_program etcd || echo etcd-server
+        have setpriv || echo util-linux
+        /usr/bin/python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv
     fi
 }
 

@@ -14,6 +14,7 @@ mod machine;
 mod plan;
 mod process;
 mod report;
+mod section;
 mod servers;
 mod signals;
 mod stub;
@@ -112,7 +113,9 @@ fn run(args: Args) -> Result<()> {
         && settings.cases.len() == Case::ALL.len()
         && settings.rounds >= 3
     {
-        std::fs::write(&args.output, report::markdown(&settings, &results)?)
+        let old = std::fs::read_to_string(&args.output).unwrap_or_default();
+        let new = section::keep(&old, &report::markdown(&settings, &results)?);
+        std::fs::write(&args.output, new)
             .with_context(|| format!("cannot write {}", args.output.display()))?;
         eprintln!("written to {}", args.output.display());
     } else {

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cpu::process_tree;
+use crate::signals::unblocked;
 
 /// Release builds abort on panic, without running any `Drop`: the panic hook needs a list.
 static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
@@ -26,11 +27,11 @@ pub struct Server {
 impl Server {
     pub fn spawn(command: &mut Command, log: &Path) -> Result<Self> {
         let output = File::create(log)?;
-        let child = command
+        command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
+            .stderr(output);
+        let child = unblocked(|| command.spawn())?
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         RUNNING
             .lock()

@@ -3,20 +3,34 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Result, bail};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// The three signals, blocked for this process and readable here. Children are not affected:
-/// the standard library gives them an empty signal mask.
+/// The three signals, blocked for this process and readable here. Children would inherit that: start
+/// them with [`unblocked`].
 pub struct Signals(SignalFd);
+
+fn set() -> SigSet {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    set
+}
+
+/// Starts a child that the signals reach. Since Rust 1.66 it begins with the signal mask of the thread
+/// that starts it.
+pub fn unblocked<T>(start: impl FnOnce() -> T) -> Result<T> {
+    let before = set().thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?;
+    let started = start();
+    before.thread_set_mask()?;
+    Ok(started)
+}
 
 impl Signals {
     /// Call it before any thread starts.
     pub fn block() -> Result<Self> {
-        let mut set = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            set.add(signal);
-        }
+        let set = set();
         set.thread_block()?;
         Ok(Self(SignalFd::with_flags(
             &set,

@@ -75,7 +75,8 @@ pub struct Arguments {
     #[arg(long, group = "what")]
     pub primary: bool,
     /// The same load on this PostgreSQL (`host=... port=... user=... password=... dbname=...`), without
-    /// a fault; Ctrl-C ends it early. Several share the connections.
+    /// a fault; Ctrl-C ends it early. Several share the connections. `netns=NAME` in front: from that
+    /// network namespace.
     #[arg(long, value_name = "CONNINFO", group = "what",
         conflicts_with_all = ["fault", "primary", "dir"])]
     pub url: Vec<String>,

@@ -45,8 +45,17 @@ impl Trouble {
 }
 
 impl Place {
-    /// From a connection string of libpq's form. `Err`: what is wrong with it.
+    /// From a connection string of libpq's form, which may begin with `netns=NAME`. `Err`: what is
+    /// wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let (namespace, text) = match text.trim_start().strip_prefix("netns=") {
+            None => (None, text),
+            Some(rest) => {
+                let (name, rest) = rest.split_once(' ').ok_or("nothing after netns=")?;
+                let namespace = Namespace::named(name);
+                (Some(namespace.ok_or("netns= needs a name")?), rest)
+            }
+        };
         let mut config: Config = text.parse().map_err(|error| format!("{error}"))?;
         let host = config.get_hosts().first().map(|host| match host {
             tokio_postgres::config::Host::Tcp(host) => host.clone(),
@@ -57,7 +66,7 @@ impl Place {
         config.application_name("trilith-drill");
         Ok(Self {
             name: format!("{host}:{port}"),
-            namespace: None,
+            namespace,
             config,
         })
     }
@@ -138,5 +147,31 @@ fn trouble(error: &tokio_postgres::Error) -> Trouble {
     match told.parsed_severity() {
         Some(Severity::Error) => Trouble::Refused(why),
         _ => Trouble::Lost(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_string_may_begin_with_a_namespace() {
+        let place = Place::parse("netns=lab-one host=10.0.0.1 user=app dbname=app").unwrap();
+        assert_eq!(place.name, "10.0.0.1:5432");
+        assert_eq!(place.namespace, Namespace::named("lab-one"));
+        let here = Place::parse("host=10.0.0.1 port=5000 user=app").unwrap();
+        assert_eq!(
+            (here.name.as_str(), here.namespace),
+            ("10.0.0.1:5000", None)
+        );
+        for wrong in [
+            "netns=x",
+            "netns=a/b host=h",
+            "netns= host=h",
+            "user=app",
+            "host=h =1",
+        ] {
+            assert!(Place::parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -19,6 +19,12 @@ impl Namespace {
         Self(name)
     }
 
+    /// Of any network namespace; `None` when it cannot be one.
+    pub fn named(name: &str) -> Option<Self> {
+        let plain = !name.is_empty() && !name.starts_with('.') && !name.contains('/');
+        plain.then(|| Self(name.to_owned()))
+    }
+
     pub fn exists(&self) -> bool {
         self.path().exists()
     }
