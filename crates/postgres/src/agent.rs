@@ -23,7 +23,7 @@ use crate::guard::{self, GuardOptions};
 use crate::instance::Instance;
 use crate::limits::{
     ASK_INTERVAL, ASKED_MAX, LEAVE_TIMEOUT, LOOK_INTERVAL, LOOK_INTERVAL_BUSY, STEP_RETRY_MAX,
-    STEP_RETRY_MIN, STORE_TIMEOUT, VIEW_TIMEOUT,
+    STEP_RETRY_MIN, STORE_TIMEOUT, VIEW_TIMEOUT, WAITS_BUSY_MAX,
 };
 use crate::options::{Options, Synchronous};
 use crate::status::Status;
@@ -116,6 +116,7 @@ impl Postgres {
             generation: 0,
             retry: Backoff::new(STEP_RETRY_MIN, STEP_RETRY_MAX),
             failures: 0,
+            waits: 0,
         };
         let task = tokio::spawn(agent.run());
         Ok(Self {
@@ -217,6 +218,8 @@ struct Agent {
     retry: Backoff,
     /// Steps that failed in a row.
     failures: u32,
+    /// Plans in a row that were to wait.
+    waits: u32,
 }
 
 /// How a plan ended.
@@ -228,6 +231,8 @@ enum Ended {
     Idle,
     /// What it was made from changed on the way.
     Interrupted,
+    /// It is to wait, and that was done.
+    Waited,
     Failed,
 }
 
@@ -265,9 +270,13 @@ impl Agent {
                 }
                 break;
             }
-            match self.carry_out(&plan, &observed).await {
+            let ended = self.carry_out(&plan, &observed).await;
+            if ended != Ended::Waited {
+                self.waits = 0;
+            }
+            match ended {
                 Ended::Done => self.failures = 0,
-                Ended::Interrupted => {}
+                Ended::Interrupted | Ended::Waited => {}
                 Ended::Idle => {
                     self.failures = 0;
                     self.pause(&observed, LOOK_INTERVAL).await;
@@ -401,8 +410,11 @@ impl Agent {
         for act in &plan.steps {
             let result = match &act.step {
                 Step::Wait => {
-                    self.pause(observed, LOOK_INTERVAL_BUSY).await;
-                    return Ended::Interrupted;
+                    self.waits = self.waits.saturating_add(1);
+                    let often = self.waits < WAITS_BUSY_MAX;
+                    let interval = if often { LOOK_INTERVAL_BUSY } else { LOOK_INTERVAL };
+                    self.pause(observed, interval).await;
+                    return Ended::Waited;
                 }
                 Step::Fail { hint } => {
                     self.instance.ask_a_person(&act.why, hint);
