@@ -115,10 +115,10 @@ impl Programs<'_> {
 
     /// Takes the data directory back to where its history and the primary's part, and lets it follow the
     /// primary's from there on. PostgreSQL must not run in it; after a crash it is recovered first.
-    /// Durable. `on_percent` hears how far it is.
+    /// Not durable yet. `on_percent` hears how far it is.
     ///
-    /// Afterwards our files in it are the primary's, or gone: write the configuration, and then call
-    /// [`rewound`]. Until that a directory is half of both, as [`is_half_rewound`] tells.
+    /// Afterwards our files in it are the primary's, or gone: write the configuration, sync the
+    /// file system, and then call [`rewound`]. Until that a directory is half of both, as [`is_half_rewound`] tells.
     ///
     /// # Errors
     /// Among others: the primary has not made a checkpoint on its timeline yet; this server no longer has
@@ -151,6 +151,7 @@ impl Programs<'_> {
             "--source-server".into(),
             format!("{source} dbname={MAINTENANCE_DATABASE}").into(),
             "--progress".into(),
+            "--no-sync".into(),
         ]);
         self.run("pg_rewind", &args, |line| {
             if let Some(percent) = percent(line) {
@@ -315,7 +316,7 @@ pub(crate) fn is_half_rewound(data_dir: &Path) -> bool {
     rewind_marker(data_dir).exists()
 }
 
-/// The rewound directory has its configuration again; or there is another one in its place.
+/// The rewound directory has its configuration again, and is durable; or there is another one in its place.
 pub(crate) fn rewound(data_dir: &Path) -> Result<(), Error> {
     let marker = rewind_marker(data_dir);
     remove_if_there(&marker)?;

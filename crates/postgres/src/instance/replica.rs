@@ -173,7 +173,7 @@ impl Instance {
     /// PostgreSQL takes the number after the last one, counted from its own, that it has a history file of
     /// (timeline.c, `findNewestTimeLine`). Those in between get one that says nothing; it stays, because
     /// replicas ask for it.
-    fn number_timeline(&self, here: u32, timeline: u32) -> Result<(), Error> {
+    pub(super) fn number_timeline(&self, here: u32, timeline: u32) -> Result<(), Error> {
         let blocked = |what: String| Error::Blocked {
             what,
             hint: "have this server copied anew".to_owned(),

@@ -1,6 +1,7 @@
 //! Every step, with real PostgreSQL.
 
 mod around;
+mod dropped;
 mod rig;
 
 use std::fs;
