@@ -6,6 +6,7 @@
 
 mod applies;
 mod cluster;
+mod database;
 mod explain;
 mod program;
 mod reference;
@@ -23,7 +24,7 @@ pub use reference::reference_markdown;
 pub use template::commented_template;
 
 /// All tables of the file, in the order in which they are best read.
-pub static SECTIONS: [&Section; 16] = [
+pub static SECTIONS: [&Section; 18] = [
     &cluster::CLUSTER,
     &vip::STORE,
     &vip::VIP,
@@ -35,7 +36,9 @@ pub static SECTIONS: [&Section; 16] = [
     &route::ROUTE,
     &route::RESPOND,
     &program::APP,
-    &program::DATABASE,
+    &database::DATABASE,
+    &database::FURTHER,
+    &database::USER,
     &upstream::UPSTREAM,
     &upstream::UPSTREAM_SERVER,
     &upstream::HEALTH,

@@ -21,9 +21,10 @@ pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use diff::{Change, Changes, Effect, diff};
 pub use keys::{Applies, UnknownKey, Who, commented_template, explain, reference_markdown};
 pub use model::{
-    App, Balance, Cluster, Code, Config, Database, Edge, FloatingAddress, HealthCheck, Loaded,
-    Mode, OnQuorumLoss, Ports, Role, Roles, Route, RouteAction, Server, Site, SiteTls, StoreKind,
-    Synchronous, Upstream, UpstreamServer, VipConfig, VipMode, Workers,
+    App, Balance, Cluster, Code, Config, Database, DatabaseUser, Edge, FloatingAddress,
+    FurtherDatabase, HealthCheck, Loaded, Mode, OnQuorumLoss, Ports, Role, Roles, Route,
+    RouteAction, Server, Site, SiteTls, StoreKind, Synchronous, Upstream, UpstreamServer,
+    VipConfig, VipMode, Workers,
 };
 pub use values::{
     AppName, CodePath, HostName, InvalidValue, PathPattern, RedirectStatus, UpstreamName, UrlPath,

@@ -277,6 +277,35 @@ pub struct Database {
     pub bin_dir: Option<PathBuf>,
     /// Who runs PostgreSQL when Trilith was started as root.
     pub os_user: String,
+    /// Created in the apps' database. Names are unique.
+    pub extensions: Vec<String>,
+    /// Besides the apps' own. Names are unique; owners are [`Database::user`] or one of `users`.
+    pub databases: Vec<FurtherDatabase>,
+    /// Besides the apps' own. Names are unique.
+    pub users: Vec<DatabaseUser>,
+}
+
+/// A database besides the one of the apps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FurtherDatabase {
+    /// Of the same form as [`Database::name`].
+    pub name: String,
+    pub owner: String,
+    /// Created in it.
+    pub extensions: Vec<String>,
+}
+
+/// A user of the database besides the one of the apps. Its password is the cluster's to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DatabaseUser {
+    /// Of the same form as [`Database::user`].
+    pub name: String,
+    /// Where it may connect, besides those that it owns. All of them exist.
+    pub databases: Vec<String>,
+    /// Whether it may create databases.
+    pub createdb: bool,
 }
 
 /// What a commit waits for.

@@ -6,6 +6,7 @@
 mod app;
 mod check;
 mod cluster;
+mod database;
 mod field;
 mod route;
 mod server;
@@ -68,7 +69,7 @@ fn read<'a>(cx: &'a Context<'a>, root: &'a DeTable<'a>) -> Option<Config> {
     let code = single(cx, root, "code").and_then(|table| cluster::code(&table));
     let edge = single(cx, root, "edge").and_then(|table| cluster::edge(&table));
     let database = match root.contains_key("database") {
-        true => Some(single(cx, root, "database").and_then(|table| app::database(&table))),
+        true => Some(single(cx, root, "database").and_then(|table| database::database(&table))),
         false => None,
     };
     let apps = apps(cx, root);

@@ -418,6 +418,23 @@ fn database(out: &mut Out, database: &Database) {
         out.text("bin_dir", "database.bin_dir", &dir.display().to_string());
     }
     out.text("os_user", "database.os_user", &database.os_user);
+    out.list("extensions", "database.extensions", &database.extensions);
+    for further in &database.databases {
+        let path = format!("databases[{}]", further.name);
+        let summary = format!("owner = \"{}\"", further.owner);
+        out.open(path, "database.databases", summary);
+        out.word("owner", "database.databases.owner", &further.owner);
+        let extensions = &further.extensions;
+        out.list("extensions", "database.databases.extensions", extensions);
+        out.close();
+    }
+    for user in &database.users {
+        let summary = format!("databases = {}", shown::list(&user.databases));
+        out.open(format!("users[{}]", user.name), "database.users", summary);
+        out.list("databases", "database.users.databases", &user.databases);
+        out.plain("createdb", "database.users.createdb", user.createdb);
+        out.close();
+    }
     out.close();
 }
 

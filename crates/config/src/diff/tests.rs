@@ -60,6 +60,8 @@ fn every_key_of_the_key_table_is_compared() {
                 "site.host",
                 "site.route",
                 "site.route.path",
+                "database.databases",
+                "database.users",
                 "upstream.name",
             ];
             assert!(

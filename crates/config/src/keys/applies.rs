@@ -33,7 +33,7 @@ pub(super) fn applies(section: &Section, key: &Key) -> Applies {
         ("code" | "app.NAME", _) => Restart(Who::WebServers),
         ("database", "name" | "user") => Restart(Who::All),
         // PostgreSQL's own settings may need its restart: `trilith db status` shows which.
-        ("database", "parameters" | "synchronous") => Live,
+        ("database", "parameters" | "synchronous" | "extensions" | "databases" | "users") => Live,
         ("database", _) => Restart(Who::DatabaseServers),
         ("server", "address" | "roles") => Restart(Who::Itself),
         ("edge", "connections_max" | "connections_per_ip_max" | "drain_timeout" | "access_log") => {

@@ -1,6 +1,6 @@
-//! `[app.NAME]` and `[database]`.
+//! `[app.NAME]`.
 
-use super::{Choice, Key, Kind, Preset, Section, Shape};
+use super::{Key, Kind, Preset, Section, Shape};
 
 pub(super) static APP: Section = Section {
     path: "app.NAME",
@@ -79,84 +79,5 @@ pub(super) static APP: Section = Section {
         )
         .example(r#""www-data""#)
         .also(&["uid", "run_as", "os_user"]),
-    ],
-};
-
-pub(crate) static SYNCHRONOUS: [Choice; 2] = [
-    Choice::new(
-        "quorum",
-        "a commit waits for a replica, where there are at least two",
-    )
-    .also(&["on", "true", "yes", "any", "remote_write"]),
-    Choice::new(
-        "off",
-        "a commit waits for the primary alone; if that is lost, so are its last commits",
-    )
-    .also(&["none", "false", "no", "async", "local"]),
-];
-
-pub(super) static DATABASE: Section = Section {
-    path: "database",
-    shape: Shape::Table,
-    also: &["db", "postgres", "postgresql", "databases"],
-    meaning: "PostgreSQL, on the servers with the role `db`. Without this table nothing of PostgreSQL \
-              runs.",
-    keys: &[
-        Key::new(
-            "name",
-            Kind::Text("1 to 63 of A-Z, a-z, 0-9, _ and -"),
-            Preset::Value(r#""app""#),
-            "The database that is created for the apps.",
-        )
-        .example(r#""foobar""#)
-        .also(&["database", "dbname", "db"])
-        .in_template(),
-        Key::new(
-            "user",
-            Kind::Text("1 to 63 of A-Z, a-z, 0-9, _ and -"),
-            Preset::Value(r#""app""#),
-            "The PostgreSQL user that is created for the apps and owns the database.",
-        )
-        .example(r#""foobar""#)
-        .also(&["role", "username", "owner"])
-        .in_template(),
-        Key::new(
-            "synchronous",
-            Kind::OneOf {
-                choices: &SYNCHRONOUS,
-                or: None,
-            },
-            Preset::Value(r#""quorum""#),
-            "What a commit waits for.",
-        )
-        .example(r#""off""#)
-        .also(&["sync", "synchronous_commit", "synchronous_mode"])
-        .in_template(),
-        Key::new(
-            "parameters",
-            Kind::Map("setting = value"),
-            Preset::Value("{}"),
-            "Further settings of PostgreSQL, as in postgresql.conf. Those that Trilith sets itself are \
-             refused.",
-        )
-        .example(r#"{ shared_buffers = "1GB", work_mem = "16MB" }"#)
-        .also(&["settings", "options", "config", "conf", "params"])
-        .in_template(),
-        Key::new(
-            "bin_dir",
-            Kind::Text("folder"),
-            Preset::Unset("the newest PostgreSQL that is found"),
-            "Where `initdb` and `postgres` are. A relative path counts from the folder of this file.",
-        )
-        .example(r#""/usr/lib/postgresql/15/bin""#)
-        .also(&["bin", "bindir", "path"]),
-        Key::new(
-            "os_user",
-            Kind::Text("user of the operating system"),
-            Preset::Value(r#""postgres""#),
-            "Who runs PostgreSQL when Trilith was started as root. Otherwise it runs as Trilith does.",
-        )
-        .example(r#""postgres""#)
-        .also(&["run_as", "system_user"]),
     ],
 };

@@ -23,6 +23,10 @@ fn file_with(section: &Section, keys: &[(&str, &str)]) -> String {
     let server = inline("upstream.servers", &[("address", "\"10.0.1.1:80\"")]);
     let servers = format!("[\"10.0.1.2:80\", {server}]");
     let health = inline("upstream.health", &[]);
+    let further = inline("database.databases", &[("name", "\"shop\"")]);
+    let further = format!("[{further}]");
+    let users = inline("database.users", &[("name", "\"reader\"")]);
+    let users = format!("[{users}]");
     // A route has one answer: take the other one away for a key that goes with `redirect`, ...
     let route_answer = match section.path == "site.route" {
         true => match keys[0].0 {
@@ -59,7 +63,7 @@ fn file_with(section: &Section, keys: &[(&str, &str)]) -> String {
         ("site", vec![("host", "\"www.example.org\""), ("tls", &tls)]),
         ("site.route", route),
         ("app.NAME", vec![]),
-        ("database", vec![]),
+        ("database", vec![("databases", &further), ("users", &users)]),
         (
             "upstream",
             vec![

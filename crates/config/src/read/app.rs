@@ -1,4 +1,4 @@
-//! `[app.NAME]` and `[database]`.
+//! `[app.NAME]`.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use toml::de::DeValue;
 use super::field::Field;
 use super::table::Table;
 use crate::diagnostics::{Diagnostic, quoted};
-use crate::limits::{COMMAND_BYTES_MAX, ITEMS_MAX, PARAMETER_BYTES_MAX, PARAMETERS_MAX};
-use crate::model::{App, Database, Synchronous};
+use crate::limits::{COMMAND_BYTES_MAX, ITEMS_MAX};
+use crate::model::App;
 use crate::values::{InvalidValue, UrlPath};
 
 /// What every instance gets from Trilith and cannot get from the file.
@@ -147,7 +147,7 @@ fn health(field: &Field<'_, '_>) -> Option<Option<UrlPath>> {
     }
 }
 
-fn os_user(field: &Field<'_, '_>) -> Option<String> {
+pub(super) fn os_user(field: &Field<'_, '_>) -> Option<String> {
     let user = field.filled()?;
     let good = |b: u8| b.is_ascii_alphanumeric() || b"_-.$".contains(&b);
     if user.len() > 32 || !user.bytes().all(good) || user.starts_with('-') {
@@ -158,179 +158,4 @@ fn os_user(field: &Field<'_, '_>) -> Option<String> {
         return None;
     }
     Some(user.to_owned())
-}
-
-/// Settings that follow from the rest of the file, or whose change would break replication. The
-/// `postgres` crate refuses the same ones.
-const PARAMETERS_OURS: [&str; 27] = [
-    "cluster_name",
-    "config_file",
-    "data_directory",
-    "external_pid_file",
-    "hba_file",
-    "hot_standby",
-    "ident_file",
-    "lc_messages",
-    "listen_addresses",
-    "log_destination",
-    "log_directory",
-    "log_filename",
-    "logging_collector",
-    "max_replication_slots",
-    "max_wal_senders",
-    "password_encryption",
-    "port",
-    "primary_conninfo",
-    "primary_slot_name",
-    "promote_trigger_file",
-    "ssl",
-    "synchronous_standby_names",
-    "unix_socket_directories",
-    "unix_socket_group",
-    "unix_socket_permissions",
-    "wal_level",
-    "wal_log_hints",
-];
-
-pub(super) fn database(table: &Table<'_>) -> Option<Database> {
-    let name = table.parsed("name", sql_name);
-    let user = table.parsed("user", sql_name);
-    let synchronous = table.choice(
-        "synchronous",
-        &[Synchronous::Quorum, Synchronous::Off],
-        |synchronous| match synchronous {
-            Synchronous::Quorum => "quorum",
-            Synchronous::Off => "off",
-        },
-    );
-    let parameters = table
-        .field("parameters")
-        .and_then(|field| parameters(&field));
-    let bin_dir = table.field("bin_dir").and_then(|field| field.path());
-    let os_user = table.field("os_user").and_then(|field| {
-        let user = os_user(&field)?;
-        if user == "root" {
-            field.invalid(
-                &InvalidValue::new("PostgreSQL refuses to run as root")
-                    .help("leave the key out, or name a plain user"),
-            );
-            return None;
-        }
-        Some(user)
-    });
-    table.cx.facts.borrow_mut().database = Some(table.span.clone());
-    Some(Database {
-        name: name?,
-        user: user?,
-        synchronous: synchronous?,
-        parameters: parameters?,
-        bin_dir,
-        os_user: os_user?,
-    })
-}
-
-fn sql_name(text: &str) -> Result<String, InvalidValue> {
-    let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    let good = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-    if !first || text.len() > 63 || !text.bytes().all(good) {
-        return Err(
-            InvalidValue::new(format!("{} cannot be used", quoted(text)))
-                .help("use 1 to 63 of A-Z, a-z, 0-9, `_` and `-`, beginning with a letter or `_`"),
-        );
-    }
-    let taken = ["postgres", "template0", "template1", "public", "none"];
-    if taken.contains(&text) || text.starts_with("pg_") || text.starts_with("trilith") {
-        let owner = if text.starts_with("trilith") {
-            "Trilith"
-        } else {
-            "PostgreSQL"
-        };
-        return Err(
-            InvalidValue::new(format!("{} belongs to {owner}", quoted(text)))
-                .help("choose another name, such as \"app\""),
-        );
-    }
-    Ok(text.to_owned())
-}
-
-fn parameters(field: &Field<'_, '_>) -> Option<BTreeMap<String, String>> {
-    let mut parameters = BTreeMap::new();
-    for (name, value) in field.entries(PARAMETERS_MAX)? {
-        if let Some(why) = why_no_parameter(name.value) {
-            let message = format!("invalid `{}`: {}", field.dotted(), why.problem);
-            let diagnostic = Diagnostic::error(name.span, message);
-            field.push(match why.help {
-                Some(help) => diagnostic.with_help(help),
-                None => diagnostic,
-            });
-            continue;
-        }
-        let text = match value.value.get_ref() {
-            DeValue::String(text) => text.to_string(),
-            DeValue::Integer(number) if number.radix() == 10 => number.to_string(),
-            DeValue::Float(number) => number.to_string(),
-            DeValue::Boolean(true) => "on".to_owned(),
-            DeValue::Boolean(false) => "off".to_owned(),
-            _ => {
-                let message = format!(
-                    "`{}.{}` must be a string, a number, or true or false",
-                    field.dotted(),
-                    name.value
-                );
-                field.push(Diagnostic::error(value.span(), message));
-                continue;
-            }
-        };
-        if text.len() > PARAMETER_BYTES_MAX || text.chars().any(char::is_control) {
-            let message = format!(
-                "`{}.{}` must be one line of at most {PARAMETER_BYTES_MAX} bytes",
-                field.dotted(),
-                name.value
-            );
-            field.push(Diagnostic::error(value.span(), message));
-            continue;
-        }
-        if name.value == "fsync" && text == "off" {
-            let message = "`fsync = off` can destroy the database when a server loses power";
-            field.push(
-                Diagnostic::warning(value.span(), message).with_help(
-                    "`synchronous_commit` is the setting that only costs recent commits",
-                ),
-            );
-        }
-        parameters.insert(name.value.to_owned(), text);
-    }
-    Some(parameters)
-}
-
-fn why_no_parameter(name: &str) -> Option<InvalidValue> {
-    let word = |part: &str| {
-        part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-    };
-    // `setting`, or `extension.setting`.
-    let shape = name.split('.').count() <= 2 && name.split('.').all(word);
-    if !shape || name.len() > 100 {
-        return Some(
-            InvalidValue::new(format!("{} is not a setting of PostgreSQL", quoted(name)))
-                .help("settings are written as in postgresql.conf, with a-z, 0-9 and `_`"),
-        );
-    }
-    let ours = PARAMETERS_OURS.contains(&name)
-        || name.starts_with("recovery_target")
-        || name.starts_with("ssl_");
-    if ours {
-        let help = match name {
-            "port" => "leave it out; the port is `ports.postgres`",
-            "synchronous_standby_names" => "leave it out; say `database.synchronous` instead",
-            "listen_addresses" => "leave it out; PostgreSQL listens on the servers' addresses",
-            _ => "leave it out",
-        };
-        return Some(InvalidValue::new(format!("Trilith itself sets `{name}`")).help(help));
-    }
-    name.starts_with("include").then(|| {
-        InvalidValue::new("other files cannot be included").help("write their settings here")
-    })
 }

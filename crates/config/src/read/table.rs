@@ -273,10 +273,17 @@ impl<'a> Table<'a> {
 /// Says which tables have a key of this name, or one that other programs call so.
 pub(super) fn belongs_to(name: &str) -> Option<String> {
     const NAMED_MAX: usize = 4;
-    let tables = SECTIONS
-        .iter()
-        .filter(|section| section.key(name).is_some());
-    let headers: Vec<_> = tables.map(|section| section.header()).collect();
+    // Tables that have a header come first: what stands inline is rarely meant.
+    let owners = |inline: bool| -> Vec<String> {
+        let sections = SECTIONS.iter();
+        let shaped = sections.filter(|s| (s.shape == Shape::Inline) == inline);
+        let owners = shaped.filter(|section| section.key(name).is_some());
+        owners.map(|section| section.header()).collect()
+    };
+    let mut headers = owners(false);
+    if headers.is_empty() {
+        headers = owners(true);
+    }
     if !headers.is_empty() {
         let known = || format!("{} is a key of `{}`", quoted(name), headers.join("`, `"));
         return (headers.len() <= NAMED_MAX).then(known);
