@@ -19,7 +19,7 @@ if [ ! -e "$VENV/complete" ]; then
     rm -rf "$VENV"
     mkdir -p "$ROOT/target/bench"
     "$PYTHON" -m venv "$VENV" || die "no virtual environment could be made: apt-get install python3-venv"
-    "$VENV/bin/pip" install --quiet --no-input --disable-pip-version-check --requirement "$REQUIREMENTS" || {
+    "$VENV/bin/pip" install -qq --no-input --disable-pip-version-check --requirement "$REQUIREMENTS" || {
         rm -rf "$VENV"
         die "Patroni could not be installed from PyPI. That takes a network, or its wheels in a folder" \
             "named by PIP_FIND_LINKS together with PIP_NO_INDEX=1; then try again."
