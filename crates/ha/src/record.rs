@@ -147,7 +147,8 @@ pub struct Record {
     /// Who was granted the lease in this term.
     #[serde(with = "name")]
     pub primary: ServerName,
-    /// While `open`: every acknowledged write is on the primary and on `sync.acks` of `sync.members`.
+    /// While `open`, and after it was: every acknowledged write is on the primary and, unless there is no
+    /// member, on `sync.acks` of `sync.members`.
     pub sync: SyncSet,
     /// Whether clients were let in, in this term.
     pub open: bool,
@@ -185,7 +186,8 @@ impl fmt::Display for Record {
             (true, false) if self.sync.is_alone() => f.write_str("open, nobody else has it all")?,
             (true, false) => write!(f, "open, confirmed by {}", self.sync)?,
             (true, true) => f.write_str("open, asynchronous")?,
-            (false, _) => f.write_str("closed")?,
+            (false, _) if self.sync.is_alone() => f.write_str("closed")?,
+            (false, _) => write!(f, "closed, was confirmed by {}", self.sync)?,
         }
         if let Some(base) = self.base {
             write!(f, ", base {base}")?;
@@ -363,6 +365,8 @@ fn decode<T: DeserializeOwned>(
     match serde_json::from_slice(&entry.value) {
         Ok(value) => Some((value, entry.version)),
         Err(error) => {
+            // The error quotes what it could not read, however long that is.
+            let error: String = error.to_string().chars().take(200).collect();
             *unreadable = Some(format!("`{key}` of the cluster store: {error}"));
             None
         }
@@ -425,3 +429,6 @@ mod names {
         names.iter().map(name).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

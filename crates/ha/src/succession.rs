@@ -15,6 +15,8 @@ use crate::policy::Policy;
 use crate::record::{Record, Report, Request, SyncSet};
 use crate::txn::TakeLease;
 
+const UNKNOWN: &str = "the others do not know yet what this server has";
+
 /// What comes of looking at a free lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -118,17 +120,16 @@ impl<'a> Candidate<'a> {
         if !record.open {
             return self.unopened(named.is_some());
         }
-        let my_vote = self
-            .votes
-            .iter()
-            .find(|vote| *vote.server == self.policy.me);
-        if my_vote.is_none_or(|vote| vote.history != self.mine) {
-            return not("the others do not know yet what this server has".to_owned());
-        }
         match record.asynchronous {
             true => self.most_advanced(named.is_some()),
             false => self.of_the_set(named.is_some()),
         }
+    }
+
+    /// Whether the others know what this server has.
+    fn has_reported(&self) -> bool {
+        let mut votes = self.votes.iter();
+        votes.any(|vote| *vote.server == self.policy.me && vote.history == self.mine)
     }
 
     /// The server that the operator named for a failover in this term, and whether losses are accepted.
@@ -153,6 +154,11 @@ impl<'a> Candidate<'a> {
             return not(format!("only {} has every write", record.primary));
         };
         if !self.mine.contains(base) {
+            // Handed over without anybody to receive the last of it: then that was never acknowledged.
+            let patience = NEXT_PATIENCE * 2;
+            if !record.sync.is_alone() && self.free_for >= patience {
+                return self.of_the_set(named);
+            }
             return not(format!("this server lacks writes up to {base}"));
         }
         let next = record.next.as_ref() == Some(&self.policy.me);
@@ -185,6 +191,9 @@ impl<'a> Candidate<'a> {
     /// all that they have has it too.
     fn of_the_set(&self, named: bool) -> Verdict {
         let record = self.record;
+        if !self.has_reported() {
+            return not(UNKNOWN.to_owned());
+        }
         if !record.sync.members.contains(&self.policy.me) {
             return not(match record.sync.is_alone() {
                 true => format!("only {} has every write", record.primary),
@@ -228,6 +237,9 @@ impl<'a> Candidate<'a> {
     /// Commits waited for nobody: the last of them may be lost, as few as possible.
     fn most_advanced(&self, named: bool) -> Verdict {
         let record = self.record;
+        if !self.has_reported() {
+            return not(UNKNOWN.to_owned());
+        }
         if let Some(base) = record.base
             && !self.mine.contains(base)
         {
@@ -357,3 +369,6 @@ fn counted(votes: &[&Vote<'_>]) -> Vec<(ServerName, Revision)> {
 fn not(why: String) -> Verdict {
     Verdict::Not { why }
 }
+
+#[cfg(test)]
+mod tests;

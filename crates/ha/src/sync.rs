@@ -117,3 +117,6 @@ fn switch(from: &SyncSet, to: SyncSet, prove: bool) -> Move {
         prove,
     }
 }
+
+#[cfg(test)]
+mod tests;

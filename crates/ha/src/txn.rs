@@ -168,3 +168,6 @@ fn put_record(record: &Record) -> Write {
         value: encode(record),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,8 +111,8 @@ impl Planner<'_> {
         if let Some(next) = &next {
             expected.remove(next);
         }
+        // The set stays: if nobody received the last of it, its members still have all that was acknowledged.
         let value = Record {
-            sync: SyncSet::alone(),
             open: false,
             base,
             expected,

@@ -3,7 +3,9 @@
 use trilith_base::ServerName;
 
 use super::Planner;
+use crate::history::Position;
 use crate::limits::{ASIDES_MAX, NOT_STREAMING_MAX};
+use crate::lsn::Lsn;
 use crate::observed::{Data, Kind, PrimarySeen, Process, Ready, SlotSeen};
 use crate::plan::{Plan, StartAs, Step, StopMode};
 
@@ -99,7 +101,13 @@ impl Planner<'_> {
         let Some(seen) = self.seen(primary) else {
             return self.no_answer(CALM, primary);
         };
-        if *clean && seen.history.has(history) {
+        // The end is where the checkpoint of the shutdown begins, and PostgreSQL does not start when the
+        // histories part right there: the checkpoint itself has to be in the new one's as well.
+        let checkpoint = Position {
+            lsn: Lsn(history.end.lsn.0.saturating_add(1)),
+            ..history.end
+        };
+        if *clean && seen.history.has(history) && seen.history.contains(checkpoint) {
             return start("it was the primary, and wrote nothing that the new one lacks");
         }
         self.rewind(
