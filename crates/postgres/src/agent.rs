@@ -354,10 +354,7 @@ impl Agent {
         if !needs_primary(store, local, &self.policy.me) {
             return None;
         }
-        let due = self
-            .asked
-            .at
-            .is_none_or(|at| now.since(at) >= ASK_INTERVAL);
+        let due = self.asked.at.is_none_or(|at| now.since(at) >= ASK_INTERVAL);
         if due {
             self.asked.at = Some(now);
             let seen = self.instance.ask_primary(holder).await;
@@ -412,7 +409,11 @@ impl Agent {
                 Step::Wait => {
                     self.waits = self.waits.saturating_add(1);
                     let often = self.waits < WAITS_BUSY_MAX;
-                    let interval = if often { LOOK_INTERVAL_BUSY } else { LOOK_INTERVAL };
+                    let interval = if often {
+                        LOOK_INTERVAL_BUSY
+                    } else {
+                        LOOK_INTERVAL
+                    };
                     self.pause(observed, interval).await;
                     return Ended::Waited;
                 }
@@ -443,12 +444,7 @@ impl Agent {
         Ended::Done
     }
 
-    async fn perform(
-        &mut self,
-        step: &Step,
-        why: &str,
-        observed: &Observed,
-    ) -> Result<(), Error> {
+    async fn perform(&mut self, step: &Step, why: &str, observed: &Observed) -> Result<(), Error> {
         match step {
             Step::Report(report) => self.commit(txn::report(&self.policy.me, report)).await,
             Step::TakeLease(take) => self.take_lease(take).await,

@@ -10,7 +10,6 @@ use trilith_ha::Tenure;
 
 use crate::guard::{Guard, GuardOptions};
 
-
 /// How often the thread looks whether the deadline has been extended. Far below what is left of a lease
 /// after a renewal.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -132,18 +132,66 @@ const DATABASES: &str = "\
 
 const DATABASE_COLUMNS: &[Column] = &[
     Column("numbackends", "pg_stat_database_numbackends", "Sessions"),
-    Column("xact_commit", "pg_stat_database_xact_commit", "Transactions committed"),
-    Column("xact_rollback", "pg_stat_database_xact_rollback", "Transactions rolled back"),
-    Column("blks_read", "pg_stat_database_blks_read", "Blocks read from files"),
-    Column("blks_hit", "pg_stat_database_blks_hit", "Blocks found in shared buffers"),
-    Column("tup_returned", "pg_stat_database_tup_returned", "Rows read by scans"),
-    Column("tup_fetched", "pg_stat_database_tup_fetched", "Rows fetched by index scans"),
-    Column("tup_inserted", "pg_stat_database_tup_inserted", "Rows inserted"),
-    Column("tup_updated", "pg_stat_database_tup_updated", "Rows updated"),
-    Column("tup_deleted", "pg_stat_database_tup_deleted", "Rows deleted"),
-    Column("conflicts", "pg_stat_database_conflicts", "Queries cancelled on a replica by what it replayed"),
-    Column("temp_files", "pg_stat_database_temp_files", "Temporary files written"),
-    Column("temp_bytes", "pg_stat_database_temp_bytes", "Bytes written to temporary files"),
+    Column(
+        "xact_commit",
+        "pg_stat_database_xact_commit",
+        "Transactions committed",
+    ),
+    Column(
+        "xact_rollback",
+        "pg_stat_database_xact_rollback",
+        "Transactions rolled back",
+    ),
+    Column(
+        "blks_read",
+        "pg_stat_database_blks_read",
+        "Blocks read from files",
+    ),
+    Column(
+        "blks_hit",
+        "pg_stat_database_blks_hit",
+        "Blocks found in shared buffers",
+    ),
+    Column(
+        "tup_returned",
+        "pg_stat_database_tup_returned",
+        "Rows read by scans",
+    ),
+    Column(
+        "tup_fetched",
+        "pg_stat_database_tup_fetched",
+        "Rows fetched by index scans",
+    ),
+    Column(
+        "tup_inserted",
+        "pg_stat_database_tup_inserted",
+        "Rows inserted",
+    ),
+    Column(
+        "tup_updated",
+        "pg_stat_database_tup_updated",
+        "Rows updated",
+    ),
+    Column(
+        "tup_deleted",
+        "pg_stat_database_tup_deleted",
+        "Rows deleted",
+    ),
+    Column(
+        "conflicts",
+        "pg_stat_database_conflicts",
+        "Queries cancelled on a replica by what it replayed",
+    ),
+    Column(
+        "temp_files",
+        "pg_stat_database_temp_files",
+        "Temporary files written",
+    ),
+    Column(
+        "temp_bytes",
+        "pg_stat_database_temp_bytes",
+        "Bytes written to temporary files",
+    ),
     Column("deadlocks", "pg_stat_database_deadlocks", "Deadlocks"),
 ];
 
@@ -177,7 +225,11 @@ const SESSIONS: &str = "\
       from pg_stat_activity where backend_type = 'client backend'
      group by 1, 2 order by 1, 2";
 
-const SESSION_COLUMNS: &[Column] = &[Column("count", "pg_stat_activity_count", "Sessions by what they do")];
+const SESSION_COLUMNS: &[Column] = &[Column(
+    "count",
+    "pg_stat_activity_count",
+    "Sessions by what they do",
+)];
 
 /// A column, the family that it becomes, and what that means.
 struct Column(&'static str, &'static str, &'static str);

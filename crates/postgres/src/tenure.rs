@@ -193,7 +193,6 @@ impl Renewer {
     }
 }
 
-
 async fn renewal(
     store: Arc<dyn Store>,
     epoch: Epoch,
@@ -205,4 +204,3 @@ async fn renewal(
     let renewed = timeout(ttl, store.renew(&lease, epoch)).await;
     (epoch, asked_at, renewed.unwrap_or(Err(StoreError::Unknown)))
 }
-

@@ -17,7 +17,12 @@ impl Event for Planned<'_> {
     const HELP: &'static str = "Plans made for the database on this server";
     fn log(&self) {
         let generation = self.generation;
-        let steps: Vec<String> = self.plan.steps.iter().map(|act| act.step.to_string()).collect();
+        let steps: Vec<String> = self
+            .plan
+            .steps
+            .iter()
+            .map(|act| act.step.to_string())
+            .collect();
         tracing::info!(
             plan = generation,
             reason = self.plan.reason,

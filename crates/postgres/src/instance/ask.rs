@@ -165,7 +165,15 @@ impl Instance {
             Err(_) => return Err(self.silent(now)),
         };
         let no_answer = self.judge(&error, now);
+        let refused = matches!(&error, Error::Sql { source, .. }
+            if source.0.as_db_error().is_some() && !source.is_not_ready());
         match (&no_answer, &self.life.line) {
+            // There are too many sessions, say. Whoever says so is alive.
+            (_, Some(_)) if refused => {
+                self.life.connected_at = Some(now);
+                self.life.unheard_since = None;
+                Ok(())
+            }
             // It lets nobody in just now, and the kept session can still be asked.
             (NoAnswer::Silent(since), Some(_)) if *since < ASK_TIMEOUT => Ok(()),
             _ => Err(no_answer),

@@ -18,6 +18,7 @@ use super::settings::{ConfirmedBy, Settings};
 use crate::error::{Error, FileContext};
 use crate::event::DataSetAside;
 use crate::files::{move_aside, sibling, sync_file_system, sync_parent};
+use crate::inspect::running;
 use crate::limits::{COPY_PATIENCE, COPY_WATCH_INTERVAL};
 use crate::options::Peer;
 use crate::programs::rewound;
@@ -27,6 +28,7 @@ use crate::status::Phase;
 impl Instance {
     /// A new, empty database.
     pub(super) async fn initdb(&mut self) -> Result<(), Error> {
+        self.check_stopped()?;
         self.set_phase(Phase::Initialising);
         let binaries = self.any_binaries()?;
         let target = self.make_unfinished().await?;
@@ -41,6 +43,7 @@ impl Instance {
     /// That server's data instead of what is here, which is set aside.
     pub(super) async fn copy(&mut self, from: &ServerName) -> Result<(), Error> {
         let began = Instant::now();
+        self.check_stopped()?;
         let peer = self.source(from)?;
         let binaries = self.any_binaries()?;
         self.set_phase(Phase::BaseBackup { percent: None });
@@ -73,6 +76,7 @@ impl Instance {
     /// Back to where the histories parted, and from there on that server's.
     pub(super) async fn rewind(&mut self, from: &ServerName) -> Result<(), Error> {
         let began = Instant::now();
+        self.check_stopped()?;
         let peer = self.source(from)?;
         let binaries = self.any_binaries()?;
         self.set_phase(Phase::Rewinding { percent: None });
@@ -106,6 +110,17 @@ impl Instance {
             took: began.elapsed(),
         });
         Ok(())
+    }
+
+    /// Nobody must work in a folder that is about to be another one.
+    fn check_stopped(&self) -> Result<(), Error> {
+        match running(&self.options.data_dir) {
+            Some(running) => Err(Error::Blocked {
+                what: format!("PostgreSQL, process {}, runs in that folder", running.pid),
+                hint: "nothing: it is stopped first".to_owned(),
+            }),
+            None => Ok(()),
+        }
     }
 
     fn source(&self, server: &ServerName) -> Result<Peer, Error> {

@@ -91,16 +91,19 @@ impl Life {
 
     /// It has become a primary, or a replica, or answers for the first time.
     pub fn note_role(&mut self, in_recovery: bool, now: BootTime) -> Duration {
-        match self.role_since {
-            Some((same, since)) if same == in_recovery => now.since(since),
-            _ => {
-                self.role_since = Some((in_recovery, now));
-                self.gone_since.clear();
-                self.not_streaming_since = None;
-                self.set_up = false;
-                Duration::ZERO
-            }
+        let before = self.role_since;
+        if let Some((same, since)) = before
+            && same == in_recovery
+        {
+            return now.since(since);
         }
+        self.role_since = Some((in_recovery, now));
+        if before.is_some() {
+            self.gone_since.clear();
+            self.not_streaming_since = None;
+            self.set_up = false;
+        }
+        Duration::ZERO
     }
 
     /// For how long that replica has not been streaming; one that never was counts from the time on that

@@ -37,7 +37,11 @@ impl Instance {
                 hint: "look at the servers in the configuration file".to_owned(),
             });
         }
-        self.remove_stub_histories()?;
+        // It was to be promoted, and is not any more.
+        if self.life.wanted.take().is_some() {
+            self.remove_stub_histories()?;
+        }
+        self.life.keep_clients_out = false;
         self.reload(Settings::replica(server.cloned())).await?;
         if server.is_none() {
             self.wait_until_quiet().await?;

@@ -259,6 +259,41 @@ async fn a_switchover_in_good_order() {
 }
 
 #[tokio::test]
+async fn a_shutdown_that_the_next_primary_has_not_heard_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let [mut one, mut two] = servers(folder.path(), ["one", "two"]);
+    one.bootstrap().await;
+    two.join(&one).await;
+    let end = one.ready().await.end().lsn;
+    two.until_ready("caught up", |ready| ready.end().lsn >= end)
+        .await;
+    two.does(follow(None)).await;
+    one.does(STOP).await;
+    two.does(Step::Promote {
+        sync: SyncSet::alone(),
+        timeline: 2,
+    })
+    .await;
+    two.does(Step::Checkpoint).await;
+
+    // It begins in good order and cannot go on; what is left to do is told by the data.
+    assert_eq!(data(&one.look().await), (Kind::Primary, true, false));
+    let start = as_replica_of("two");
+    let error = one.instance.execute(&start).await.unwrap_err();
+    assert!(error.to_string().contains("not a child"), "{error}");
+    let local = one.look().await;
+    assert_eq!(data(&local), (Kind::Primary, false, false));
+    assert_eq!(local.failures, 1);
+    let rewind = Step::Rewind { from: name("two") };
+    assert!(two.instance.execute(&rewind).await.is_err(), "it runs");
+    one.does(rewind).await;
+    one.does(start).await;
+    let ready = one.until_streaming().await;
+    assert_eq!(ready.end().timeline, 2);
+    assert_eq!(one.look().await.failures, 0);
+}
+
+#[tokio::test]
 async fn silence_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let [mut one] = servers(folder.path(), ["one"]);

@@ -94,6 +94,7 @@ async fn a_replica_that_fell_too_far_behind_is_copied_anew() {
     two.join(&one).await;
     two.does(STOP).await;
     let end = Node::end(&two.look().await);
+    assert!(one.ready().await.set_up);
 
     // While it is away, the primary moves on by many segments and forgets them.
     let admin = one.admin().await;
