@@ -5,9 +5,9 @@ use trilith_config::{Config, Role};
 use trilith_telemetry::Telemetry;
 
 use crate::error::NodeError;
-use crate::{database_guard, lower};
 use crate::pidfile::PidFile;
 use crate::secrets::DATABASE_FILE;
+use crate::{database_guard, lower};
 
 /// Ends the app instances and the PostgreSQL that belong to the state folder of a server that does
 /// not run any more: nothing else, and each only when it is proven to be that one. Blocks until

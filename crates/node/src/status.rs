@@ -266,13 +266,17 @@ fn database_reason(config: &Config, asked: &str, servers: &[ServerStatus]) -> Op
     let follows = |server: &&trilith_monitor::api::DatabaseServer| {
         server.reachable && server.role.as_deref() == Some("replica")
     };
-    let replica = database.servers.iter().find(follows);
-    match replica {
-        Some(_) => None,
-        None => Some(format!(
+    if !database.servers.iter().any(|server| follows(&server)) {
+        return Some(format!(
             "the database is on {primary} alone: no replica is up"
-        )),
+        ));
     }
+    let agreed = database.agreed.as_ref()?;
+    (!agreed.asynchronous && agreed.synchronous.members.is_empty()).then(|| {
+        format!(
+            "only {primary} has every write of the database: no replica is in the synchronous set"
+        )
+    })
 }
 
 fn only_one(config: &Config, role: trilith_config::Role) -> Option<&Server> {

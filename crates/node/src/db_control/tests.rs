@@ -51,7 +51,9 @@ impl Rig {
         let mut servers = MemoryStore::cluster(["one", "two", "three"].map(name));
         let store = Arc::new(servers.remove(0));
         store.advance(BootTime(Duration::from_secs(1)));
-        let config = Config::parse(CONFIG, Path::new("/c")).unwrap().config;
+        let config = Config::parse("trilith.toml", CONFIG, Path::new("/c"))
+            .unwrap()
+            .config;
         let config = Arc::new(config);
         let router = router(Arc::new(move || config.clone()), store.clone());
         Self {
@@ -96,7 +98,7 @@ impl Rig {
     }
 
     async fn seen(&self) -> StoreView {
-        StoreView::read(&*self.store.read().await.unwrap())
+        StoreView::read(&self.store.read().await.unwrap())
     }
 
     async fn post(&self, what: &str, order: Value) -> (u16, Value) {
@@ -224,7 +226,7 @@ async fn why_a_request_was_given_up_can_be_read() {
         "no replica can take over",
     ))
     .await;
-    let agreed = database::agreed(&*rig.store.read().await.unwrap());
+    let agreed = database::agreed(&rig.store.read().await.unwrap());
     assert_eq!(agreed.request, None);
     let ended = agreed.ended.unwrap();
     assert_eq!(json!(ended.id), answer["request"]);

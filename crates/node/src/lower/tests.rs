@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
@@ -5,8 +6,11 @@ use std::time::SystemTime;
 use trilith_app::{AppKind, Release, ReleaseId};
 use trilith_base::ServerName;
 use trilith_config::{Config, Server};
+use trilith_consensus::{Epoch, Revision};
 use trilith_edge::{Algorithm, Mode};
+use trilith_ha::{Record, StoreView, SyncSet};
 use trilith_postgres::{ClusterView, Password, Secrets, ServerState, ServerView};
+use trilith_sqlproxy::Target;
 use trilith_tls::{Ca, PeerIdentity, SiteCertificates};
 
 use crate::error::NodeError;
@@ -248,12 +252,54 @@ fn the_sql_entry_follows_what_is_seen() {
             seen("five", ServerState::Down { why: String::new() }, None, None),
         ],
     };
-    let targets = super::sql::targets(&view, &ServerName::new("three").unwrap());
-    assert_eq!(targets.primary.unwrap().name.as_str(), "one");
-    let replicas: Vec<_> = targets
-        .replicas
-        .iter()
-        .map(|r| (r.name.as_str(), r.local))
-        .collect();
-    assert_eq!(replicas, [("three", true), ("two", false)]);
+    let name = |name: &str| ServerName::new(name).unwrap();
+    let record = |open| Record {
+        term: 3,
+        primary: name("one"),
+        sync: SyncSet::alone(),
+        open,
+        base: None,
+        expected: BTreeSet::new(),
+        next: None,
+        asynchronous: false,
+        forced: false,
+        timeline: 1,
+        retaken: 0,
+    };
+    let targets = |lease: Option<&str>, open| {
+        let store = StoreView {
+            lease: lease.map(|holder| (name(holder), Epoch(7))),
+            record: Some((record(open), Revision(5))),
+            ..StoreView::default()
+        };
+        let targets = super::sql::targets(&store, &view, &name("three"));
+        let local = |r: &Target| match r.local {
+            true => format!("{} here", r.name),
+            false => r.name.to_string(),
+        };
+        let replicas: Vec<_> = targets.replicas.iter().map(local).collect();
+        (
+            targets.primary.map(|primary| primary.name.to_string()),
+            targets
+                .tenure
+                .map(|tenure| (tenure.server.to_string(), tenure.epoch)),
+            replicas.join(", "),
+        )
+    };
+    let one = || Some("one".to_owned());
+    let held = |by: &str| Some((by.to_owned(), 7));
+    assert_eq!(
+        targets(Some("one"), true),
+        (one(), held("one"), "three here, two".into())
+    );
+    // The lease alone lets nobody in: it confirms first what it has.
+    assert_eq!(targets(Some("one"), false).0, None);
+    // The record is still the former primary's.
+    let other = targets(Some("two"), true);
+    assert_eq!((other.0, other.1), (None, held("two")));
+    // Without a primary any replica is as good as there can be.
+    assert_eq!(
+        targets(None, true),
+        (None, None, "three here, five, two".into())
+    );
 }

@@ -1,6 +1,8 @@
 use std::path::Path;
 
-use trilith_monitor::api::{AddressStatus, DatabaseServer, InstanceStatus};
+use trilith_monitor::api::{
+    AddressStatus, Agreed, DatabasePart, DatabaseServer, InstanceStatus, SyncSetStatus,
+};
 
 use super::*;
 
@@ -107,18 +109,61 @@ fn instance(name: &str, state: &str) -> InstanceStatus {
 }
 
 fn reasons(config: &Config, servers: &[ServerStatus]) -> String {
-    let survival = survival(config, servers);
+    let survival = survival(config, "one", servers);
     assert_eq!(survival.yes, survival.reasons.is_empty());
     survival.reasons.join("; ")
 }
 
+/// The primary on `one`, and what `one` sees of the others.
+fn database(role_of_two: Option<&str>, synchronous: &[&str]) -> Vec<ServerStatus> {
+    let mut servers = all_ready(&config(THREE));
+    let seen = |server: &str, role: Option<&str>| DatabaseServer {
+        server: server.into(),
+        reachable: role.is_some(),
+        role: role.map(Into::into),
+        lsn: None,
+        lag_bytes: None,
+        error: None,
+    };
+    servers[0].database_view = vec![
+        seen("one", Some("primary")),
+        seen("two", role_of_two),
+        seen("three", None),
+    ];
+    let agreed = Agreed {
+        revision: 9,
+        primary: Some("one".into()),
+        open: true,
+        synchronous: SyncSetStatus {
+            acks: synchronous.len().min(1),
+            members: synchronous.iter().map(|name| (*name).into()).collect(),
+        },
+        ..Agreed::default()
+    };
+    servers[0].database = Some(DatabasePart {
+        agreed,
+        ..DatabasePart::default()
+    });
+    servers
+}
+
 #[test]
-fn what_cannot_move_yet_is_admitted() {
+fn somebody_has_to_be_able_to_follow_the_primary() {
     let config = config(THREE);
     assert_eq!(
         reasons(&config, &all_ready(&config)),
-        "the database primary stays on one"
+        "the database has no primary"
     );
+    let lost = "the database is on one alone: no replica is up";
+    assert_eq!(reasons(&config, &database(None, &["two"])), lost);
+    assert_eq!(
+        reasons(&config, &database(Some("replica"), &[])),
+        "only one has every write of the database: no replica is in the synchronous set"
+    );
+    assert_eq!(reasons(&config, &database(Some("replica"), &["two"])), "");
+    let mut servers = database(Some("replica"), &[]);
+    servers[0].database.as_mut().unwrap().agreed.asynchronous = true;
+    assert_eq!(reasons(&config, &servers), "");
 }
 
 #[test]

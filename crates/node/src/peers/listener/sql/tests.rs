@@ -53,7 +53,7 @@ impl Session {
     }
 
     /// Both sides were reset, and nothing is left.
-    async fn is_cut(mut self) {
+    async fn assert_cut(mut self) {
         self.forwarding.await.unwrap();
         let mut rest = Vec::new();
         for error in [
@@ -82,7 +82,7 @@ async fn sessions_end_with_the_epoch_they_began_under() {
         epoch.send_replace(Some(7));
         session.works().await;
         epoch.send_replace(next);
-        session.is_cut().await;
+        session.assert_cut().await;
     }
 }
 
@@ -93,7 +93,7 @@ async fn sessions_of_a_replica_last_until_it_has_been_the_primary() {
     epoch.send_replace(Some(7));
     session.works().await;
     epoch.send_replace(None);
-    session.is_cut().await;
+    session.assert_cut().await;
 }
 
 #[tokio::test]
