@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use trilith_config::Config;
+use trilith_config::{Config, Server};
 
 use crate::args::{DEFAULT_CONFIG, DEFAULT_DEMO_DIR, Where};
 use crate::config_file::{self, Warnings};
@@ -25,6 +25,7 @@ const SOCKET: &str = "run/admin.sock";
 #[derive(Clone, Debug)]
 pub struct Local {
     pub socket: PathBuf,
+    pub server: Server,
     pub config: Config,
 }
 
@@ -75,7 +76,12 @@ pub fn local_of(path: PathBuf, config: Config) -> Outcome<Local> {
         let socket = config.state_dir(&server.name).join(SOCKET);
         match UnixStream::connect(&socket) {
             Ok(_) => {
-                return Ok(Local { socket, config });
+                let server = server.clone();
+                return Ok(Local {
+                    socket,
+                    server,
+                    config,
+                });
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 refused = Some(socket);

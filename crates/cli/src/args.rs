@@ -39,6 +39,7 @@ pub enum Command {
     Status(Status),
     Reload(crate::commands::reload::Arguments),
     Config(crate::commands::config::Arguments),
+    Db(crate::commands::db::Arguments),
     Vip(Vip),
     Drill(crate::drill::Arguments),
     Drain(DrainArgs),

@@ -2,6 +2,7 @@
 
 mod check;
 pub mod config;
+pub mod db;
 mod drain;
 mod drill;
 mod explain;
@@ -40,6 +41,7 @@ pub fn run(args: Args) -> Outcome {
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Config(args) => config::run(&args),
+        Command::Db(args) => db::run(&args),
         Command::Vip(args) => vip::run(args.command),
         Command::Drill(args) => drill::run(&args),
         Command::Drain(args) => drain::run(&args, true),

@@ -5,8 +5,10 @@ use trilith_monitor::api::{
     ClusterStatus, DatabaseServer, PoolMember, ServerState, ServerStatus, SiteStatus, StoreStatus,
 };
 
+mod database;
 mod paint;
 
+pub use database::{database as database_status, database_is_healthy};
 use paint::{Paint, bad, faint, good, warn};
 
 /// The whole status; `colour` adds ANSI colours. No line ends in a space.
