@@ -26,7 +26,12 @@ const ROWS: &[&[&str]] = &[
 ];
 
 /// The arrows allowed inside a row.
-const ARROWS: &[(&str, &str)] = &[("edge", "web"), ("http", "net"), ("tls", "net")];
+const ARROWS: &[(&str, &str)] = &[
+    ("edge", "web"),
+    ("ha", "consensus"),
+    ("http", "net"),
+    ("tls", "net"),
+];
 
 /// No I/O, no clock, no randomness: so none of the packages that are for just that.
 const PURE_ROW: usize = 1;

@@ -31,6 +31,10 @@ const MAY_SERIALISE: &[&str] = &[
     "crates/cluster/src/msg",
     // What a server says that joins, and what the store keeps of tokens.
     "crates/cluster/src/join/msg",
+    // What the cluster store keeps of the database.
+    "crates/ha/src/history.rs",
+    "crates/ha/src/operator.rs",
+    "crates/ha/src/record.rs",
     // What the admin API answers.
     "crates/monitor/src/api",
     // What a server left running, so that its next start can stop it: read by nobody else.
