@@ -386,7 +386,7 @@ impl Demo {
             .join(server))
     }
 
-    fn secrets(&self) -> Result<PathBuf> {
+    pub(crate) fn secrets(&self) -> Result<PathBuf> {
         self.cluster_folder("secrets")?
             .context("no cluster.secrets in the config")
     }

@@ -1,5 +1,7 @@
 //! What goes wrong, and when: drawn from the seed before the run, so that it can be read.
 
+pub mod database;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use crate::disk::Speed;
 use crate::environment::{Sleep, spawn_for};
 use crate::executor::{WORLD, executor};
-use crate::limits::{FOUNDED_WITHIN, RATE_PPM_MAX};
+use crate::limits::RATE_PPM_MAX;
 use crate::network::Link;
 use crate::world::{World, name_of};
 
@@ -71,10 +73,16 @@ pub struct Event {
 }
 
 /// Faults of `servers` servers, from when they are sure to be a cluster until `until`.
-pub fn plan(seed: u64, servers: usize, addresses: usize, until: Duration) -> Vec<Event> {
+pub fn plan(
+    seed: u64,
+    servers: usize,
+    addresses: usize,
+    from: Duration,
+    until: Duration,
+) -> Vec<Event> {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x6661_756c_7473);
     let mut events = Vec::new();
-    let mut at = FOUNDED_WITHIN + Duration::from_millis(100);
+    let mut at = from + Duration::from_millis(100);
     // A cluster survives the loss of a minority of its disks, one after the other has been replaced.
     let mut disks_left = (servers - 1) / 2;
     let longest_gap = rng.random_range(500..6_000_u64);
@@ -302,6 +310,9 @@ pub fn heal(world: &Arc<World>) {
         world.set_health(server, true);
         world.set_drain(server, false);
         world.start(server);
+    }
+    if world.shape.database.is_some() {
+        database::heal(world);
     }
 }
 

@@ -99,6 +99,12 @@ impl Kernel {
         self.servers[server].suspended.is_some()
     }
 
+    /// Whether the machine woke from a suspend so lately.
+    pub fn woke_within(&self, server: usize, now: Nanos, time: Nanos) -> bool {
+        let woke_at = self.servers[server].woke_at;
+        woke_at.is_some_and(|at| now < at + time)
+    }
+
     /// Whether the server has it now.
     pub fn has(&self, server: usize, ip: IpAddr, now: Nanos) -> bool {
         self.address(server, ip, now).is_some()

@@ -7,6 +7,7 @@
 //! Tested by: `tests/seeds.rs`, `tests/plants.rs`, the `tests` module of each file.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod clock;
 mod disk;
 mod environment;
@@ -15,12 +16,14 @@ mod faults;
 mod forget;
 mod history;
 mod holder;
+mod keeper;
 mod kernel;
 pub mod limits;
 mod linear;
 mod load;
 mod network;
 mod plant;
+mod postgres;
 mod run;
 mod trace;
 mod watcher;

@@ -36,3 +36,47 @@ pub const FOUNDED_WITHIN: Duration = Duration::from_secs(5);
 pub const FAULTS_FOR: Duration = Duration::from_secs(25);
 /// The checker goes one call deeper for each call of a history.
 pub const STACK_BYTES: usize = 64 * 1024 * 1024;
+
+// The database. The first few are those of `crates/postgres/src/limits.rs`.
+
+/// How long after the deadline the guard leaves the agent to stop PostgreSQL by itself.
+pub const GUARD_GRACE: Duration = Duration::from_millis(150);
+/// An agent that has not come round for so long is stuck: its lease is not renewed any more.
+pub const AGENT_BEAT_MAX: Duration = Duration::from_secs(5);
+/// Renewals of the lease under way at once.
+pub const RENEWALS_MAX: usize = 6;
+/// Between two looks at PostgreSQL while something is going on, and while all is well.
+pub const LOOK_INTERVAL_BUSY: Duration = Duration::from_millis(50);
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// After a step that failed.
+pub const STEP_RETRY_MIN: Duration = Duration::from_millis(200);
+pub const STEP_RETRY_MAX: Duration = Duration::from_secs(10);
+/// For one call of the cluster store.
+pub const STORE_TIMEOUT: Duration = Duration::from_secs(3);
+/// For this server's view of the store to show what was just written.
+pub const VIEW_TIMEOUT: Duration = Duration::from_millis(500);
+/// Between two questions to the primary, and how long an answer is used.
+pub const ASK_INTERVAL: Duration = Duration::from_millis(300);
+pub const ASKED_MAX: Duration = Duration::from_secs(2);
+/// For connecting to another server's PostgreSQL and asking it one thing.
+pub const PEER_TIMEOUT: Duration = Duration::from_secs(1);
+/// For the local PostgreSQL to answer.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// For seeing a commit wait.
+pub const PROVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A PostgreSQL that ends so soon after it was ready has not started well; one that lasts so long has.
+pub const QUICK_DEATH_MAX: Duration = Duration::from_secs(10);
+pub const RESTART_CALM: Duration = Duration::from_secs(30);
+/// A fast shutdown that takes longer becomes an immediate one.
+pub const STOP_FAST_MAX: Duration = Duration::from_secs(5);
+/// `wal_sender_timeout`.
+pub const SENDER_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the end of a suspend, past the deadline, until the guard has looked at the clock and acted: beside
+/// [`AFTER_SUSPEND`] the grace that it leaves the agent does not count, because the deadline is long past.
+pub const GUARD_ACTS: Duration = Duration::from_millis(50);
+/// The same as [`HEALED_WITHIN`] for the database: a server that gave the lease up does not ask for it for
+/// 20 s, and copies, recoveries and the patience for absent replicas come on top.
+pub const DATABASE_HEALED_WITHIN: Duration = Duration::from_secs(60);
+/// With a database, faults begin and end later: it has to be founded and copied first.
+pub const DATABASE_FOUNDED_WITHIN: Duration = Duration::from_secs(15);
+pub const DATABASE_FAULTS_FOR: Duration = Duration::from_secs(45);

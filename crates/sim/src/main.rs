@@ -26,6 +26,9 @@ struct Args {
     /// Print what happened, line by line; RUST_LOG adds the servers' own log.
     #[arg(long)]
     trace: bool,
+    /// With a database on every server.
+    #[arg(long)]
+    database: bool,
     /// Put this mistake in, to see whether it is noticed.
     #[arg(long)]
     plant: Option<Plant>,
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         .init();
     let settings = Settings {
         plant: args.plant,
+        database: args.database || args.plant.is_some_and(Plant::is_of_the_database),
         trace: args.trace,
     };
     let (first, count) = args.seed.map_or((args.first, args.seeds), |seed| (seed, 1));
@@ -93,12 +97,13 @@ fn tell(report: &Report, settings: Settings) {
     // A closed pipe ends nothing here.
     let _ = out.write_all(report.trace.as_bytes());
     if let Some(violation) = &report.violation {
+        let database = if settings.database { " --database" } else { "" };
         let plant = settings
             .plant
             .map_or(String::new(), |plant| format!(" --plant {plant}"));
         let _ = writeln!(
             out,
-            "seed {} failed: {violation}\n  again: cargo run -p trilith-sim --bin trilith-sim -- --seed {}{plant} --trace",
+            "seed {} failed: {violation}\n  again: cargo run -p trilith-sim --bin trilith-sim -- --seed {}{database}{plant} --trace",
             report.seed, report.seed
         );
     }
@@ -127,4 +132,14 @@ fn summary(reports: &[Report], took: Duration) {
         slowest.unwrap_or_default(),
         longest.unwrap_or_default(),
     );
+    if sum(|r| r.writes) > 0 {
+        let _ = writeln!(
+            out,
+            "the database: {} writes acknowledged, {} reads, {} promotions, fenced {} times by the guard",
+            sum(|r| r.writes),
+            sum(|r| r.reads),
+            sum(|r| r.promotions),
+            sum(|r| r.fenced),
+        );
+    }
 }

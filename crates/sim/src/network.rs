@@ -155,7 +155,7 @@ impl Network {
     }
 
     /// Whether a message gets there; returns when it does.
-    async fn carry(&self, from: usize, to: usize) -> bool {
+    pub async fn carry(&self, from: usize, to: usize) -> bool {
         match self.fate(from, to) {
             Fate::Lost => return false,
             Fate::Arrives(time) => Sleep::new(time).await,

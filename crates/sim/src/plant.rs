@@ -28,10 +28,22 @@ pub enum Plant {
     ImmortalAddress,
     /// An expiry comes into the log again, late, and names no epoch: it ends whatever lease there is then.
     ExpiryWithoutEpoch,
+    /// A candidate takes its own report for all that are needed.
+    StaleReplicaPromoted,
+    /// A changed synchronous set counts as confirmed at once.
+    WidenedBeforeConfirmation,
+    /// The primary is stopped, by agent and guard, long after its deadline.
+    DemotedAfterTheLease,
+    /// A replica reports what it has while it goes on receiving.
+    VotesWhileReceiving,
+    /// Clients are let in before replicas have what they will see.
+    OpenedBeforeConfirmation,
+    /// PostgreSQL chooses the number of a new timeline by itself.
+    OwnTimelineNumbers,
 }
 
 impl Plant {
-    pub const ALL: [(Self, &str); 10] = [
+    pub const ALL: [(Self, &str); 16] = [
         (Self::LeaseFromReply, "lease-from-reply"),
         (Self::NoBudget, "no-budget"),
         (Self::ForgottenVote, "forgotten-vote"),
@@ -42,6 +54,15 @@ impl Plant {
         (Self::BlindRetry, "blind-retry"),
         (Self::ImmortalAddress, "immortal-address"),
         (Self::ExpiryWithoutEpoch, "expiry-without-epoch"),
+        (Self::StaleReplicaPromoted, "stale-replica-promoted"),
+        (
+            Self::WidenedBeforeConfirmation,
+            "widened-before-confirmation",
+        ),
+        (Self::DemotedAfterTheLease, "demoted-after-the-lease"),
+        (Self::VotesWhileReceiving, "votes-while-receiving"),
+        (Self::OpenedBeforeConfirmation, "opened-before-confirmation"),
+        (Self::OwnTimelineNumbers, "own-timeline-numbers"),
     ];
 }
 
@@ -61,5 +82,20 @@ impl FromStr for Plant {
         }
         let names: Vec<&str> = Self::ALL.iter().map(|(_, name)| *name).collect();
         Err(format!("no such mistake; there are {}", names.join(", ")))
+    }
+}
+
+impl Plant {
+    /// Whether it can only be noticed with a database.
+    pub fn is_of_the_database(self) -> bool {
+        matches!(
+            self,
+            Self::StaleReplicaPromoted
+                | Self::WidenedBeforeConfirmation
+                | Self::DemotedAfterTheLease
+                | Self::VotesWhileReceiving
+                | Self::OpenedBeforeConfirmation
+                | Self::OwnTimelineNumbers
+        )
     }
 }

@@ -11,15 +11,21 @@ use trilith_consensus::{Membership, Store, Txn, Write};
 use crate::environment::{Sleep, nanos, spawn_for};
 use crate::executor::{Executor, Nanos, WORLD};
 use crate::faults;
-use crate::limits::{FAULTS_FOR, FOUNDED_WITHIN, HEALED_WITHIN, STACK_BYTES};
+use crate::limits::{
+    DATABASE_FAULTS_FOR, DATABASE_FOUNDED_WITHIN, DATABASE_HEALED_WITHIN, FAULTS_FOR,
+    FOUNDED_WITHIN, HEALED_WITHIN, STACK_BYTES,
+};
 use crate::load;
 use crate::plant::Plant;
+use crate::postgres;
 use crate::trace::Trace;
 use crate::world::{Shape, World, lock, name_of, server_name};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Settings {
     pub plant: Option<Plant>,
+    /// With a database on every server.
+    pub database: bool,
     /// Keep the trace.
     pub trace: bool,
 }
@@ -45,6 +51,12 @@ pub struct Report {
     pub grants: u64,
     pub syncs: u64,
     pub polls: u64,
+    // The database.
+    pub writes: u64,
+    pub reads: u64,
+    pub promotions: u64,
+    /// How often the guard had to stop PostgreSQL.
+    pub fenced: u64,
 }
 
 /// Simulates one cluster on a thread of its own.
@@ -69,7 +81,10 @@ fn broken(seed: u64, why: &str) -> Report {
     }
 }
 
-fn shape(seed: u64, plant: Option<Plant>) -> Shape {
+fn shape(seed: u64, settings: Settings) -> Shape {
+    let Settings {
+        plant, database, ..
+    } = settings;
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x7368_6170_6500);
     let servers = if rng.random_bool(0.7) { 3 } else { 5 };
     let addresses = (0..rng.random_range(1..=2_u8))
@@ -81,6 +96,8 @@ fn shape(seed: u64, plant: Option<Plant>) -> Shape {
         addresses,
         kernel_ends,
         orphans: kernel_ends && rng.random_bool(0.5),
+        // One in eight has asynchronous replication.
+        database: database.then(|| plant.is_some() || rng.random_bool(0.875)),
         plant,
     }
 }
@@ -88,8 +105,10 @@ fn shape(seed: u64, plant: Option<Plant>) -> Shape {
 fn simulate(seed: u64, settings: Settings) -> Report {
     let executor = Executor::install(seed);
     let trace = Arc::new(Trace::new(settings.trace));
-    let shape = shape(seed, settings.plant);
-    let events = faults::plan(seed, shape.servers, shape.addresses.len(), FAULTS_FOR);
+    let shape = shape(seed, settings);
+    let course = Course::of(&shape);
+    let (from, until) = (course.founded, course.faults_for);
+    let events = faults::plan(seed, shape.servers, shape.addresses.len(), from, until);
     let mut report = Report {
         seed,
         servers: shape.servers,
@@ -99,14 +118,21 @@ fn simulate(seed: u64, settings: Settings) -> Report {
     trace.add(format_args!("{shape:?}"));
     let world = World::new(seed, shape, &executor, trace.clone());
     let healed = Arc::new(Mutex::new(None));
-    spawn_for(WORLD, direct(world.clone(), events, healed.clone()));
+    spawn_for(WORLD, direct(world.clone(), course, events, healed.clone()));
+    if settings.database {
+        postgres::run_machines(&world);
+        let events = faults::database::plan(seed, world.shape.servers, from, until);
+        report.faults += events.len();
+        faults::database::run(&world, events);
+    }
     let mut result = Ok(());
-    let end = nanos(FAULTS_FOR + HEALED_WITHIN);
+    let end = nanos(course.end());
     while result.is_ok() && executor.now() < end && lock(&healed).is_none() {
         let next = (executor.now() + 100_000_000).min(end);
         result = executor.run_until(next, || {
             world.end_the_fatal();
             world.check_holders();
+            world.check_primaries();
             world.violation().map_or(Ok(()), Err)
         });
     }
@@ -121,8 +147,8 @@ fn simulate(seed: u64, settings: Settings) -> Report {
         world.note(format_args!("FAILED {text}"));
         report.violation = Some(text);
     }
-    report.healed_after = healed.map_or(HEALED_WITHIN, |at| {
-        Duration::from_nanos(at).saturating_sub(FAULTS_FOR)
+    report.healed_after = healed.map_or(course.healed_within, |at| {
+        Duration::from_nanos(at).saturating_sub(course.faults_for)
     });
     report.two_holders_for = lock(&world.kernel).longest_with_two();
     report.messages = world.network.counts().0;
@@ -131,6 +157,9 @@ fn simulate(seed: u64, settings: Settings) -> Report {
     report.grants = lock(&world.watcher).grants;
     report.syncs = world.disks.iter().map(|disk| disk.syncs()).sum();
     report.polls = executor.polls();
+    let counts = lock(&world.databases).counts;
+    (report.writes, report.reads) = (counts.written, counts.read);
+    (report.promotions, report.fenced) = (counts.promotions, counts.fenced);
     world.finish();
     executor.finish();
     drop(world);
@@ -138,8 +167,42 @@ fn simulate(seed: u64, settings: Settings) -> Report {
     report
 }
 
+/// How long each part of a run takes.
+#[derive(Clone, Copy)]
+struct Course {
+    founded: Duration,
+    faults_for: Duration,
+    healed_within: Duration,
+}
+
+impl Course {
+    fn of(shape: &Shape) -> Self {
+        match shape.database {
+            None => Self {
+                founded: FOUNDED_WITHIN,
+                faults_for: FAULTS_FOR,
+                healed_within: HEALED_WITHIN,
+            },
+            Some(_) => Self {
+                founded: DATABASE_FOUNDED_WITHIN,
+                faults_for: DATABASE_FAULTS_FOR,
+                healed_within: DATABASE_HEALED_WITHIN,
+            },
+        }
+    }
+
+    fn end(&self) -> Duration {
+        self.faults_for + self.healed_within
+    }
+}
+
 /// The course of a run: found the cluster, break it, heal it, wait until everything works.
-async fn direct(world: Arc<World>, events: Vec<faults::Event>, healed: Arc<Mutex<Option<Nanos>>>) {
+async fn direct(
+    world: Arc<World>,
+    course: Course,
+    events: Vec<faults::Event>,
+    healed: Arc<Mutex<Option<Nanos>>>,
+) {
     for server in 0..world.shape.servers {
         let (world, after) = (world.clone(), Duration::from_millis(world.draw(400)));
         spawn_for(WORLD, async move {
@@ -154,8 +217,18 @@ async fn direct(world: Arc<World>, events: Vec<faults::Event>, healed: Arc<Mutex
             "no cluster after {FOUNDED_WITHIN:?} without a fault"
         ));
     }
-    load::run(&world, nanos(FAULTS_FOR + HEALED_WITHIN));
-    Sleep::new(FAULTS_FOR - FOUNDED_WITHIN).await;
+    load::run(&world, nanos(course.end()));
+    if world.shape.database.is_some() {
+        postgres::run_clients(&world, nanos(course.end()));
+        Sleep::new(course.founded - FOUNDED_WITHIN).await;
+        if let Some(why) = world.database_lacks() {
+            world.violate(format!(
+                "no database after {:?} without a fault: {why}",
+                course.founded
+            ));
+        }
+    }
+    Sleep::new(course.faults_for - course.founded).await;
     faults::heal(&world);
     loop {
         Sleep::new(Duration::from_millis(200)).await;
@@ -170,7 +243,7 @@ async fn direct(world: Arc<World>, events: Vec<faults::Event>, healed: Arc<Mutex
 
 /// Whether every server reads and writes, everybody votes, and every address has one holder.
 async fn works(world: &Arc<World>) -> bool {
-    if !(world.views_agree() && world.holders_are_one()) {
+    if !(world.views_agree() && world.holders_are_one() && world.database_lacks().is_none()) {
         return false;
     }
     for server in 0..world.shape.servers {
@@ -233,7 +306,11 @@ impl World {
 
 fn what_is_not_healed(world: &World) -> String {
     let now = crate::executor::executor().now();
-    let mut text = format!("not everything works {HEALED_WITHIN:?} after the last fault:");
+    let within = Course::of(&world.shape).healed_within;
+    let mut text = format!("not everything works {within:?} after the last fault:");
+    if let Some(why) = world.database_lacks() {
+        text += &format!(" {why};");
+    }
     for (server, membership) in world.memberships().into_iter().enumerate() {
         text += &match membership {
             None => format!(" {} is down;", name_of(server)),

@@ -23,8 +23,9 @@ use crate::kernel::Kernel;
 use crate::limits::RATE_PPM_MAX;
 use crate::network::Network;
 use crate::plant::Plant;
+use crate::postgres::Databases;
 use crate::trace::Trace;
-use crate::{holder, watcher};
+use crate::{agent, holder, watcher};
 
 /// The servers' names: at most five.
 const NAMES: [&str; 5] = ["one", "two", "three", "four", "five"];
@@ -43,6 +44,8 @@ pub struct Shape {
     pub kernel_ends: bool,
     /// Take addresses without quorum when nobody answers.
     pub orphans: bool,
+    /// Whether there is a database on every server, and then whether commits wait for replicas.
+    pub database: Option<bool>,
     pub plant: Option<Plant>,
 }
 
@@ -54,6 +57,7 @@ pub struct World {
     pub history: Mutex<History>,
     pub kernel: Mutex<Kernel>,
     pub watcher: Mutex<watcher::Watcher>,
+    pub databases: Mutex<Databases>,
     servers: Mutex<Vec<Server>>,
     rng: Mutex<SmallRng>,
     violation: Mutex<Option<String>>,
@@ -72,6 +76,8 @@ struct Server {
     suspended: bool,
     health: watch::Sender<bool>,
     drain: watch::Sender<bool>,
+    /// The process is to end in good order.
+    leave: watch::Sender<bool>,
 }
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -108,6 +114,7 @@ impl World {
             suspended: false,
             health: watch::channel(true).0,
             drain: watch::channel(false).0,
+            leave: watch::channel(false).0,
         });
         Arc::new(Self {
             trace,
@@ -116,6 +123,7 @@ impl World {
             history: Mutex::default(),
             kernel: Mutex::new(Kernel::new(shape.servers)),
             watcher: Mutex::default(),
+            databases: Mutex::new(Databases::new(shape.servers)),
             servers: Mutex::new(servers.collect()),
             rng: Mutex::new(rng),
             violation: Mutex::default(),
@@ -164,11 +172,16 @@ impl World {
         lock(&self.servers)[server].drain.send_replace(is);
     }
 
+    /// The server is asked to end: its agent hands over first.
+    pub fn set_leave(&self, server: usize) {
+        lock(&self.servers)[server].leave.send_replace(true);
+    }
+
     // A server's life.
 
     /// The process starts.
     pub fn start(self: &Arc<Self>, server: usize) {
-        let (health, drain) = {
+        let (health, drain, leave) = {
             let mut servers = lock(&self.servers);
             let this = &mut servers[server];
             if this.up {
@@ -176,7 +189,12 @@ impl World {
             }
             this.up = true;
             this.paused = false;
-            (this.health.subscribe(), this.drain.subscribe())
+            this.leave = watch::channel(false).0;
+            (
+                this.health.subscribe(),
+                this.drain.subscribe(),
+                this.leave.subscribe(),
+            )
         };
         self.note(format_args!("start {}", name_of(server)));
         if self.shape.plant == Some(Plant::ForgottenVote) {
@@ -194,6 +212,9 @@ impl World {
                     watcher::watch(&world, server, &cluster);
                     for ip in 0..world.shape.addresses.len() {
                         holder::run(&world, server, ip, &cluster, health.clone(), drain.clone());
+                    }
+                    if let Some(synchronous) = world.shape.database {
+                        agent::run(&world, server, &cluster, synchronous, leave);
                     }
                 }
                 Err(error) => world.fatal(server, error.to_string()),
@@ -271,6 +292,9 @@ impl World {
         executor.end_life(server);
         executor.within(owner, || drop(cluster));
         executor.with_clock(server, |clock, now| clock.wake(now));
+        if lock(&self.kernel).sleeps(server) {
+            self.machine_ended(server);
+        }
         let keeps = self.shape.plant == Some(Plant::ImmortalAddress);
         lock(&self.kernel).process_ended(server, self.shape.kernel_ends, keeps);
         self.check_holders();
@@ -291,6 +315,7 @@ impl World {
             clock.reboot(now, crate::environment::nanos(boot));
         });
         lock(&self.kernel).machine_ended(server);
+        self.machine_ended(server);
     }
 
     /// SIGSTOP and SIGCONT.

@@ -9,6 +9,7 @@ const SEEDS_MAX: u64 = 60;
 fn noticed(plant: Plant, as_one_of: &[&str]) {
     let settings = Settings {
         plant: Some(plant),
+        database: plant.is_of_the_database(),
         trace: false,
     };
     let violation = (1..=SEEDS_MAX).find_map(|seed| run(seed, settings).violation);

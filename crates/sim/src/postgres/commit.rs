@@ -1,0 +1,97 @@
+//! A session's commit, and what it may say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use trilith_ha::StoreView;
+
+use crate::environment::Sleep;
+use crate::world::{World, lock, name_of, server_name};
+
+/// Between two looks whether a commit may go on.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Writes one entry and returns its number once the session may say that it is done. The session's client
+/// may be gone meanwhile.
+pub async fn commit(world: &Arc<World>, server: usize, life: u64) -> Option<u64> {
+    let (place, id) = {
+        let mut databases = lock(&world.databases);
+        let timeline = databases.servers[server].wal.last()?.timeline;
+        let process = databases.process(server, life)?;
+        if process.stopping || process.in_recovery || !process.ready {
+            return None;
+        }
+        let (place, id) = databases.append(server, timeline, true);
+        databases.process(server, life)?.hidden.insert(place);
+        (place, id)
+    };
+    if !world.works(server, life, 200, 3_000).await {
+        return None;
+    }
+    {
+        let mut databases = lock(&world.databases);
+        let database = &mut databases.servers[server];
+        database.flushed = database.flushed.max(place);
+        let process = database.process.as_mut()?;
+        if process.waits {
+            process.waiting.insert(place);
+        }
+    }
+    loop {
+        {
+            let mut databases = lock(&world.databases);
+            let process = databases.process(server, life)?;
+            if process.stopping {
+                return None;
+            }
+            if !process.waiting.contains(&place) {
+                process.hidden.remove(&place);
+                break;
+            }
+        }
+        Sleep::new(LOOK).await;
+    }
+    if !world.works(server, life, 20, 100).await {
+        return None;
+    }
+    check_recorded(world, server, id);
+    Some(id)
+}
+
+/// What the store says about acknowledged writes is true of this one.
+fn check_recorded(world: &Arc<World>, server: usize, id: u64) {
+    if !world.is_synchronous() {
+        return;
+    }
+    let views = (0..world.shape.servers).filter_map(|other| world.cluster(other));
+    let views = views.map(|cluster| trilith_consensus::Store::view(&*cluster).borrow().clone());
+    let Some(view) = views.max_by_key(|view| view.revision) else {
+        return;
+    };
+    let view = StoreView::read(&view);
+    let Some((record, _)) = view.record else {
+        return;
+    };
+    let here = record.primary == server_name(server) && record.open;
+    if !here || record.sync.is_alone() {
+        return;
+    }
+    let have = {
+        let databases = lock(&world.databases);
+        let all = databases.servers.iter().enumerate();
+        let have = all.filter(|(other, database)| {
+            record.sync.members.contains(&server_name(*other))
+                && database.wal[..database.flushed]
+                    .iter()
+                    .any(|entry| entry.id == id)
+        });
+        have.count()
+    };
+    if have < record.sync.acks {
+        world.violate(format!(
+            "{} acknowledged write {id} that {have} of {} have",
+            name_of(server),
+            record.sync
+        ));
+    }
+}

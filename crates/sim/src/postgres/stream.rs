@@ -1,0 +1,227 @@
+//! Streaming replication: the WAL receiver of one server, and the process that sends to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Confirm, Databases, Entry, Sender, history};
+use crate::environment::{Sleep, spawn_for};
+use crate::executor::{WORLD, executor};
+use crate::world::{World, lock, name_of};
+
+/// Between two tries to connect.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Connects, again and again, to whomever the configuration names.
+pub fn run(world: &Arc<World>, replica: usize) {
+    let world = world.clone();
+    spawn_for(WORLD, async move {
+        loop {
+            let pause = world.draw_between(RETRY / 20, RETRY);
+            Sleep::new(pause).await;
+            if !world.runs(replica) {
+                continue;
+            }
+            let wanted = {
+                let mut databases = lock(&world.databases);
+                let connection = databases.number();
+                let process = databases.servers[replica].process.as_mut();
+                process
+                    .filter(|p| p.ready && p.in_recovery && !p.stopping && p.receiver.is_none())
+                    .and_then(|process| Some((process.life, process.follow?, connection)))
+            };
+            let Some((life, source, connection)) = wanted else {
+                continue;
+            };
+            let line = Line {
+                world: world.clone(),
+                replica,
+                life,
+                source,
+                connection,
+            };
+            // One that waits for an answer does not keep the next from being tried.
+            let connecting = line.clone();
+            let tried = spawn_for(WORLD, async move { connecting.connect().await });
+            let patience = Sleep::new(Duration::from_secs(1));
+            let tried = futures_util::future::select(tried, patience).await;
+            if matches!(&tried, futures_util::future::Either::Left((Ok(true), _))) {
+                spawn_for(WORLD, line.stream());
+            }
+        }
+    });
+}
+
+/// One connection.
+#[derive(Clone)]
+struct Line {
+    world: Arc<World>,
+    replica: usize,
+    life: u64,
+    source: usize,
+    connection: u64,
+}
+
+impl Line {
+    async fn connect(&self) -> bool {
+        let Self {
+            world,
+            replica,
+            source,
+            ..
+        } = self;
+        if !world.network.carry(*replica, *source).await || !world.runs(*source) {
+            return false;
+        }
+        let now = executor().now();
+        let fits = {
+            let mut databases = lock(&world.databases);
+            let mine = databases.servers[*replica].wal.clone();
+            let database = &mut databases.servers[*source];
+            let theirs = &database.wal[..database.flushed];
+            // As PostgreSQL has it: by the numbers of timelines and positions.
+            let fits = history(theirs).contains(history(&mine).end)
+                && database.system == databases.servers[*replica].system;
+            if fits && !starts_with(&databases.servers[*source].wal, &mine) {
+                drop(databases);
+                let (one, other) = (name_of(*replica), name_of(*source));
+                world.violate(format!("{one} streams from {other} what does not follow"));
+                return false;
+            }
+            let database = &mut databases.servers[*source];
+            let process = database.process.as_mut().filter(|p| p.ready);
+            process.filter(|_| fits).is_some_and(|process| {
+                let sender = Sender {
+                    connection: self.connection,
+                    flushed: 0,
+                    heard_at: now,
+                    conf: process.conf.clone(),
+                    conf_due: now,
+                };
+                process.senders.insert(*replica, sender);
+                process.gone_since.remove(replica);
+                true
+            })
+        };
+        if !fits || !world.network.carry(*source, *replica).await {
+            return false;
+        }
+        let mut databases = lock(&world.databases);
+        let Some(process) = databases.process(*replica, self.life) else {
+            return false;
+        };
+        let wanted = process.follow == Some(*source) && process.in_recovery;
+        if wanted && process.receiver.is_none() {
+            process.receiver = Some(self.connection);
+            process.waits_since = None;
+            return true;
+        }
+        false
+    }
+
+    async fn stream(self) {
+        while self.once().await.is_some() {}
+        let (now, world) = (executor().now(), &self.world);
+        // Both ends see that the connection is over, if they can.
+        let reach = !world.network.is_cut(self.replica, self.source);
+        let mut databases = lock(&world.databases);
+        let database = &mut databases.servers[self.replica];
+        if let Some(process) = &mut database.process
+            && process.receiver == Some(self.connection)
+        {
+            process.receiver = None;
+            process.waits_since = Some(now);
+            // It writes to disk what it has before it ends.
+            database.flushed = database.wal.len();
+        }
+        if reach && self.is_sent(&mut databases) {
+            let process = databases.servers[self.source].process.as_mut();
+            if let Some(process) = process {
+                process.forget_sender(self.replica, now);
+            }
+        }
+    }
+
+    fn is_sent(&self, databases: &mut Databases) -> bool {
+        let process = databases.servers[self.source].process.as_ref();
+        let sender = process.and_then(|process| process.senders.get(&self.replica));
+        sender.is_some_and(|sender| sender.connection == self.connection)
+    }
+
+    fn is_received(&self, databases: &mut Databases) -> bool {
+        let process = databases.process(self.replica, self.life);
+        process.is_some_and(|process| process.receiver == Some(self.connection))
+    }
+
+    /// Some entries, on disk there, and the word back.
+    async fn once(&self) -> Option<()> {
+        let (world, replica, source) = (&self.world, self.replica, self.source);
+        let pause = world.draw_between(Duration::from_micros(300), Duration::from_millis(6));
+        Sleep::new(pause).await;
+        let life = lock(&world.databases).servers[source].life()?;
+        if !world.works(source, life, 10, 50).await {
+            return None;
+        }
+        let most = 1 + world.draw(8) as usize;
+        let (from, batch): (usize, Vec<Entry>) = {
+            let mut databases = lock(&world.databases);
+            if !self.is_sent(&mut databases) || !self.is_received(&mut databases) {
+                return None;
+            }
+            let from = databases.servers[replica].wal.len();
+            let database = &databases.servers[source];
+            let to = database.flushed.min(from + most);
+            let batch = database.wal.get(from..to).unwrap_or_default();
+            (from, batch.to_vec())
+        };
+        if !world.network.carry(source, replica).await {
+            return None;
+        }
+        if !world.works(replica, self.life, 10, 100).await {
+            return None;
+        }
+        {
+            let mut databases = lock(&world.databases);
+            if !self.is_received(&mut databases) {
+                return None;
+            }
+            let database = &mut databases.servers[replica];
+            if database.wal.len() == from {
+                database.wal.extend(batch);
+            }
+        }
+        if !world.works(replica, self.life, 100, 3_000).await {
+            return None;
+        }
+        let flushed = {
+            let mut databases = lock(&world.databases);
+            if !self.is_received(&mut databases) {
+                return None;
+            }
+            let database = &mut databases.servers[replica];
+            database.flushed = database.wal.len();
+            database.flushed
+        };
+        if !world.network.carry(replica, source).await {
+            return None;
+        }
+        if !world.works(source, life, 10, 50).await {
+            return None;
+        }
+        let now = executor().now();
+        let mut databases = lock(&world.databases);
+        if !self.is_sent(&mut databases) {
+            return None;
+        }
+        let process = databases.process(source, life)?;
+        let sender = process.senders.get_mut(&replica)?;
+        sender.flushed = flushed;
+        sender.heard_at = now;
+        let conf: Confirm = sender.conf.clone();
+        process.release(&conf, replica);
+        Some(())
+    }
+}
+
+fn starts_with(wal: &[Entry], first: &[Entry]) -> bool {
+    wal.get(..first.len()) == Some(first)
+}
