@@ -160,11 +160,11 @@ pub(crate) fn pg_hba(options: &Options, access: Access) -> String {
             "{kind} {database} \"{user}\" {ip}/{bits} {method}\n"
         ));
     };
-    let database = format!("\"{}\"", options.database);
     let maintenance = format!("\"{MAINTENANCE_DATABASE}\"");
+    let entrances = entrances(options);
     for ip in own_addresses(options) {
-        if access == Access::Open {
-            line("host", &database, &options.user, ip, SCRAM);
+        for (database, user) in entrances.iter().filter(|_| access == Access::Open) {
+            line("host", database, user, ip, SCRAM);
         }
         line("host", &maintenance, MONITOR_ROLE, ip, SCRAM);
     }
@@ -193,6 +193,23 @@ pub(crate) fn pg_hba(options: &Options, access: Access) -> String {
         );
     }
     text
+}
+
+/// Database, quoted, and user of the application.
+fn entrances(options: &Options) -> Vec<(String, &str)> {
+    let quoted = |name: &str| format!("\"{name}\"");
+    let to_these = |user| {
+        let databases = options.databases_of(user).into_iter();
+        databases.map(move |database| (quoted(database), user))
+    };
+    let mut all: Vec<(String, &str)> = to_these(options.user.as_str()).collect();
+    for user in &options.users {
+        match user.createdb {
+            true => all.push(("all".to_owned(), user.name.as_str())),
+            false => all.extend(to_these(user.name.as_str())),
+        }
+    }
+    all
 }
 
 const SCRAM: &str = "scram-sha-256";

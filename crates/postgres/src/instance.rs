@@ -192,6 +192,7 @@ impl Instance {
         self.options = options;
         self.life.settings = None;
         self.life.set_up = false;
+        self.life.set_up_until = None;
     }
 
     /// What is being done, or waited for.

@@ -46,10 +46,10 @@ pub use lsn::{Lsn, ParseLsnError};
 pub use observe::{ClusterView, Observer, ObserverOptions, ServerState, ServerView};
 pub use once::{Once, OnceError, OnceOptions, run_once};
 pub use options::{
-    ADMIN_ROLE, MAINTENANCE_DATABASE, MONITOR_ROLE, Options, OsUser, Peer, REPLICATION_ROLE,
-    StopTimeouts, Synchronous, slot_name,
+    ADMIN_ROLE, FurtherDatabase, MAINTENANCE_DATABASE, MONITOR_ROLE, Options, OsUser, Peer,
+    REPLICATION_ROLE, StopTimeouts, Synchronous, User, slot_name,
 };
-pub use secrets::{Password, Secrets, SecretsError};
+pub use secrets::{Password, Secrets, SecretsError, url};
 pub use stats::{Labels, Reading, Stats, StatsView};
 pub use status::{CurrentRole, Phase, SlotStatus, Status};
 pub use tls::Tls;

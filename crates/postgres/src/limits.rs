@@ -60,6 +60,8 @@ pub const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// For roles, database and slots, when nothing is wrong.
 pub const SETUP_TIMEOUT: Duration = Duration::from_secs(120);
+/// What the file asks for besides, and could not be created, is tried again after that long.
+pub const SETUP_AGAIN_INTERVAL: Duration = Duration::from_secs(60);
 /// Between two tries to put a new certificate in place.
 pub const TLS_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Of a timeline's history: a line for each failover there ever was.

@@ -1,6 +1,6 @@
 //! What `node` tells this crate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -57,6 +57,12 @@ pub struct Options {
     pub database: String,
     /// The application's role.
     pub user: String,
+    /// Created in the application's database.
+    pub extensions: Vec<String>,
+    /// Besides the application's. None is ever dropped.
+    pub databases: Vec<FurtherDatabase>,
+    /// Besides the application's. None is ever dropped; one that is not named any more gets in nowhere.
+    pub users: Vec<User>,
     /// Further settings for `trilith.conf`. Some are Trilith's own, see [`Options::validate`].
     pub parameters: BTreeMap<String, String>,
     pub synchronous: Synchronous,
@@ -71,6 +77,26 @@ pub struct Options {
 pub struct Peer {
     pub name: ServerName,
     pub address: SocketAddr,
+}
+
+/// A database besides the application's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FurtherDatabase {
+    pub name: String,
+    /// [`Options::user`], or one of [`Options::users`].
+    pub owner: String,
+    pub extensions: Vec<String>,
+}
+
+/// A role besides the application's. Its password is [`crate::Secrets::of_user`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    /// Where it may connect, besides the databases that it owns.
+    pub databases: Vec<String>,
+    /// Whether it may create databases. Then it may connect to all: which are its own is not for
+    /// `pg_hba.conf` to know.
+    pub createdb: bool,
 }
 
 /// When a commit returns.
@@ -129,6 +155,9 @@ impl Options {
             secrets,
             database: "app".to_owned(),
             user: "app".to_owned(),
+            extensions: Vec::new(),
+            databases: Vec::new(),
+            users: Vec::new(),
             parameters: BTreeMap::new(),
             synchronous: Synchronous::default(),
             os_user: None,
@@ -159,6 +188,19 @@ impl Options {
         }
         check_identifier("database", &self.database)?;
         check_identifier("user", &self.user)?;
+        for database in &self.databases {
+            check_identifier("database", &database.name)?;
+            check_identifier("owner", &database.owner)?;
+        }
+        for user in &self.users {
+            check_identifier("user", &user.name)?;
+            for database in &user.databases {
+                check_identifier("database", database)?;
+            }
+        }
+        for extension in self.all_extensions() {
+            check_identifier("extension", extension)?;
+        }
         if self.parameters.len() > PARAMETERS_MAX {
             return Err(OptionsError::TooManyParameters {
                 max: PARAMETERS_MAX,
@@ -168,6 +210,30 @@ impl Options {
             check_parameter(name, value)?;
         }
         Ok(())
+    }
+
+    fn all_extensions(&self) -> impl Iterator<Item = &String> {
+        let further = self
+            .databases
+            .iter()
+            .flat_map(|database| &database.extensions);
+        self.extensions.iter().chain(further)
+    }
+
+    /// The databases that a user may connect to, the application's own among them.
+    pub(crate) fn databases_of(&self, user: &str) -> BTreeSet<&str> {
+        let own = self
+            .databases
+            .iter()
+            .filter(|database| database.owner == user);
+        let granted = self.users.iter().filter(|other| other.name == user);
+        let granted = granted.flat_map(|user| &user.databases);
+        let mut all: BTreeSet<&str> = own.map(|database| database.name.as_str()).collect();
+        all.extend(granted.map(String::as_str));
+        if user == self.user {
+            all.insert(&self.database);
+        }
+        all
     }
 
     /// A database server of the cluster by its name.

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use hmac::{Hmac, KeyInit, Mac};
 use rand::TryRng;
 use rand::rngs::SysRng;
+use sha2::{Digest, Sha256};
 
 /// Length of a generated password: 32 of 62 characters, 190 bits.
 const PASSWORD_LENGTH: usize = 32;
@@ -70,10 +73,7 @@ impl Password {
             SysRng
                 .try_fill_bytes(&mut bytes)
                 .map_err(|error| SecretsError::Random(io::Error::other(error.to_string())))?;
-            // 248 is the last multiple of 62 in a byte: beyond it some characters would be likelier.
-            let fair = bytes.iter().filter(|byte| **byte < 248);
-            let characters = fair.map(|byte| char::from(ALPHABET[usize::from(byte % 62)]));
-            text.extend(characters.take(PASSWORD_LENGTH - text.len()));
+            push_fair(&mut text, &bytes);
         }
         Ok(Self(text))
     }
@@ -82,6 +82,14 @@ impl Password {
     pub fn expose(&self) -> &str {
         &self.0
     }
+}
+
+/// Characters of a password from random bytes, until it is long enough.
+fn push_fair(text: &mut String, bytes: &[u8]) {
+    // 248 is the last multiple of 62 in a byte: beyond it some characters would be likelier.
+    let fair = bytes.iter().filter(|byte| **byte < 248);
+    let characters = fair.map(|byte| char::from(ALPHABET[usize::from(byte % 62)]));
+    text.extend(characters.take(PASSWORD_LENGTH - text.len()));
 }
 
 impl fmt::Debug for Password {
@@ -149,17 +157,21 @@ impl Secrets {
             })
     }
 
-    /// The address of a database with the application's password, for `DATABASE_URL`.
-    pub fn app_url(&self, user: &str, host: &str, port: u16, database: &str) -> String {
-        // Names are checked by `Options::validate` and passwords by `Password::new`: nothing to
-        // escape. An IPv6 address needs brackets.
-        let host = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host.to_owned()
-        };
-        let password = self.app.expose();
-        format!("postgresql://{user}:{password}@{host}:{port}/{database}")
+    /// Of a further user: derived from the superuser's, so that every server knows it without being told.
+    pub fn of_user(&self, user: &str) -> Password {
+        let mut key = [0; 64];
+        key[..32].copy_from_slice(&Sha256::digest(self.superuser.expose()));
+        let mut text = String::with_capacity(PASSWORD_LENGTH);
+        let mut block = 0u32;
+        while text.len() < PASSWORD_LENGTH {
+            let mut mac = Hmac::<Sha256>::new(&key.into());
+            mac.update(b"trilith database user\0");
+            mac.update(&block.to_be_bytes());
+            mac.update(user.as_bytes());
+            push_fair(&mut text, &mac.finalize().into_bytes());
+            block += 1;
+        }
+        Password(text)
     }
 
     /// Makes the file; `false` when somebody else was faster.
@@ -255,6 +267,13 @@ impl Secrets {
             )),
         }
     }
+}
+
+/// The address of a database, as in `DATABASE_URL`. Names that [`crate::Options::validate`] permits, and
+/// passwords, need no escaping.
+pub fn url(user: &str, password: &Password, entry: SocketAddr, database: &str) -> String {
+    let password = password.expose();
+    format!("postgresql://{user}:{password}@{entry}/{database}")
 }
 
 #[cfg(test)]

@@ -39,20 +39,45 @@ pub(crate) async fn set_up(session: &Session, options: &Options) -> Result<(), E
         .doing("allowing observers to observe")?;
     ensure_role(session, app, "", &secrets.app).await?;
 
-    let doing = "creating the application's database";
+    ensure_database(session, &options.database, app).await
+}
+
+/// Further users and databases. May be repeated.
+pub(crate) async fn set_up_further(session: &Session, options: &Options) -> Result<(), Error> {
+    for user in &options.users {
+        let attributes = if user.createdb {
+            "createdb"
+        } else {
+            "nocreatedb"
+        };
+        let password = options.secrets.of_user(&user.name);
+        ensure_role(session, &user.name, attributes, &password).await?;
+    }
+    for database in &options.databases {
+        ensure_database(session, &database.name, &database.owner).await?;
+    }
+    Ok(())
+}
+
+/// In the database of that session, as superuser. May be repeated.
+pub(crate) async fn ensure_extensions(session: &Session, names: &[String]) -> Result<(), Error> {
+    for name in names {
+        let create = format!("create extension if not exists \"{name}\"");
+        let created = session.batch_execute(&create).await;
+        created.doing("creating an extension")?;
+    }
+    Ok(())
+}
+
+/// Both names are checked by `Options::validate`: no quote can be in them.
+async fn ensure_database(session: &Session, database: &str, owner: &str) -> Result<(), Error> {
+    let doing = "creating a database";
     let exists = session
-        .query_opt(
-            "select from pg_database where datname = $1",
-            &[&options.database],
-        )
+        .query_opt("select from pg_database where datname = $1", &[&database])
         .await
         .doing(doing)?;
     if exists.is_none() {
-        // Both names are checked by `Options::validate`: no quote can be in them.
-        let create = format!(
-            "create database \"{}\" owner \"{}\"",
-            options.database, options.user
-        );
+        let create = format!("create database \"{database}\" owner \"{owner}\"");
         session.batch_execute(&create).await.doing(doing)?;
     }
     Ok(())

@@ -3,7 +3,9 @@
 mod args;
 mod order;
 mod psql;
+mod url;
 
+use trilith_config::{Config, Database};
 use trilith_monitor::api::{ClusterStatus, DATABASE_SCHEMA};
 
 use crate::admin;
@@ -29,17 +31,14 @@ pub fn run(args: &Arguments) -> Outcome {
         Command::Pause { how } => order::pause(how),
         Command::Resume { how } => order::resume(how),
         Command::Psql(args) => psql::run(args),
+        Command::Url(args) => url::run(args),
     }
 }
 
 fn status(place: &crate::args::Where, json: bool) -> Outcome {
     let path = admin::config_path(place)?;
     let config = config_file::load(&path, Warnings::Hide)?;
-    if config.database.is_none() {
-        return Err(
-            Failure::failed("this cluster has no [database]").next("trilith explain database")
-        );
-    }
+    database(&config)?;
     let status = ask_cluster(&config).map_err(no_answer)?;
     if json {
         terminal::data(&format!("{:#}\n", as_json(&status)));
@@ -50,6 +49,13 @@ fn status(place: &crate::args::Where, json: bool) -> Outcome {
         true => Ok(()),
         false => Err(Failure::silent(UNHEALTHY)),
     }
+}
+
+fn database(config: &Config) -> Outcome<&Database> {
+    let database = config.database.as_ref();
+    database.ok_or_else(|| {
+        Failure::failed("this cluster has no [database]").next("trilith explain database")
+    })
 }
 
 fn as_json(status: &ClusterStatus) -> serde_json::Value {

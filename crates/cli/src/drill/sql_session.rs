@@ -169,7 +169,7 @@ mod tests {
             "netns=a/b host=h",
             "netns= host=h",
             "user=app",
-            "host=h =1",
+            "host='h",
         ] {
             assert!(Place::parse(wrong).is_err(), "{wrong}");
         }

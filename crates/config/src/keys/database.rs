@@ -159,7 +159,7 @@ pub(super) static USER: Section = Section {
             "createdb",
             Kind::Bool,
             Preset::Value("false"),
-            "Whether it may create databases.",
+            "Whether it may create databases. It may connect to all of them then.",
         )
         .example("true")
         .also(&["create_db", "can_create_databases"]),

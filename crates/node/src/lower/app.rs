@@ -147,14 +147,8 @@ pub(crate) fn database_env(
     };
     let host = server.loopback();
     let url = |port: u16| {
-        // The config and postgres crates allow only characters that need no escaping in a URL.
-        format!(
-            "postgresql://{}:{}@{}/{}",
-            database.user,
-            password.expose(),
-            SocketAddr::new(host, port),
-            database.name
-        )
+        let entry = SocketAddr::new(host, port);
+        trilith_postgres::url(&database.user, password, entry, &database.name)
     };
     BTreeMap::from(
         [

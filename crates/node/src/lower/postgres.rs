@@ -7,7 +7,8 @@ use trilith_config::{
     Config, Database, Role as ConfigRole, Server, Synchronous as ConfigSynchronous,
 };
 use trilith_postgres::{
-    ObserverOptions, Options, OsUser, Password, Peer, Secrets, Synchronous, Tls,
+    FurtherDatabase, ObserverOptions, Options, OsUser, Password, Peer, Secrets, Synchronous, Tls,
+    User,
 };
 use trilith_tls::{Ca, PeerIdentity, PemIdentity, TlsError};
 
@@ -48,6 +49,19 @@ pub(crate) fn options(
 /// What a running PostgreSQL takes over from a new config.
 pub(crate) fn set_live(options: &mut Options, database: &Database) {
     options.parameters = database.parameters.clone();
+    options.extensions = database.extensions.clone();
+    let further = |database: &trilith_config::FurtherDatabase| FurtherDatabase {
+        name: database.name.clone(),
+        owner: database.owner.clone(),
+        extensions: database.extensions.clone(),
+    };
+    options.databases = database.databases.iter().map(further).collect();
+    let user = |user: &trilith_config::DatabaseUser| User {
+        name: user.name.clone(),
+        databases: user.databases.clone(),
+        createdb: user.createdb,
+    };
+    options.users = database.users.iter().map(user).collect();
     options.synchronous = match database.synchronous {
         ConfigSynchronous::Quorum => Synchronous::Quorum,
         ConfigSynchronous::Off => Synchronous::Off,

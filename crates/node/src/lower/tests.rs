@@ -300,6 +300,6 @@ fn the_sql_entry_follows_what_is_seen() {
     // Without a primary any replica is as good as there can be.
     assert_eq!(
         targets(None, true),
-        (None, None, "three here, five, two".into())
+        (None, None, "three here, four, two".into())
     );
 }

@@ -1,6 +1,6 @@
 //! The line between what a running server changes and what it was started with.
 
-use trilith_config::{Config, Server};
+use trilith_config::{Config, Database, Server};
 
 /// `new`, but what `me` cannot change while it runs is as in `started`. In step with the key table
 /// (`trilith_config::keys::applies`); a test compares.
@@ -12,7 +12,7 @@ pub(super) fn effective(started: &Config, new: &Config, me: &Server) -> Config {
     config.ports = started.ports.clone();
     config.code = started.code.clone();
     config.apps = started.apps.clone();
-    config.database = started.database.clone();
+    config.database = database(started.database.as_ref(), new.database.as_ref());
     config.edge.connections_max = started.edge.connections_max;
     config.edge.connections_per_ip_max = started.edge.connections_per_ip_max;
     config.edge.drain_timeout = started.edge.drain_timeout;
@@ -24,4 +24,19 @@ pub(super) fn effective(started: &Config, new: &Config, me: &Server) -> Config {
         own.roles = me.roles;
     }
     config
+}
+
+/// A database comes and goes with a restart; one that is there takes over whatever its program and its
+/// first names do not depend on.
+fn database(started: Option<&Database>, new: Option<&Database>) -> Option<Database> {
+    let started = started?;
+    let Some(new) = new else {
+        return Some(started.clone());
+    };
+    let mut database = new.clone();
+    database.name.clone_from(&started.name);
+    database.user.clone_from(&started.user);
+    database.bin_dir.clone_from(&started.bin_dir);
+    database.os_user.clone_from(&started.os_user);
+    Some(database)
 }

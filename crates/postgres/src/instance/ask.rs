@@ -341,7 +341,12 @@ impl Instance {
                 .iter()
                 .any(|slot| slot.name == name && !slot.lost)
         };
+        let due = self
+            .life
+            .set_up_until
+            .is_some_and(|until| BootTime::now() >= until);
         self.life.set_up
+            && !due
             && self
                 .options
                 .others()

@@ -42,6 +42,8 @@ pub(super) struct Life {
     /// Whether sessions that are not ours are ended when they are seen.
     pub keep_clients_out: bool,
     pub set_up: bool,
+    /// When it is to be done again, because something could not be created.
+    pub set_up_until: Option<BootTime>,
     /// Since when each replica has not been streaming.
     pub gone_since: BTreeMap<ServerName, BootTime>,
     pub not_streaming_since: Option<BootTime>,

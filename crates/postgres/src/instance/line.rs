@@ -32,10 +32,14 @@ impl Door {
 
     /// A session of its own, for what takes long.
     pub async fn session(&self) -> Result<Session, Error> {
+        self.session_in(MAINTENANCE_DATABASE).await
+    }
+
+    pub async fn session_in(&self, database: &str) -> Result<Session, Error> {
         Session::local(
             &self.folder,
             self.port,
-            MAINTENANCE_DATABASE,
+            database,
             &self.password,
             PEER_TIMEOUT,
         )

@@ -12,12 +12,15 @@ use super::settings::{ConfirmedBy, Settings};
 use crate::error::{Error, SqlContext};
 use crate::event::{SlotChange, SlotChanged};
 use crate::inspect::{StartState, start_state};
-use crate::limits::{CHECKPOINT_TIMEOUT, NOT_READY_INTERVAL, SETUP_TIMEOUT, START_POLL_INTERVAL};
+use crate::limits::{
+    CHECKPOINT_TIMEOUT, NOT_READY_INTERVAL, SETUP_AGAIN_INTERVAL, SETUP_TIMEOUT,
+    START_POLL_INTERVAL,
+};
 use crate::logfile;
 use crate::options::Peer;
 use crate::postmaster::Postmaster;
 use crate::remote::timed_out;
-use crate::sql::{keep_slots, set_up};
+use crate::sql::{ensure_extensions, keep_slots, set_up, set_up_further};
 use crate::status::Phase;
 
 impl Instance {
@@ -157,8 +160,41 @@ impl Instance {
             .await
             .map_err(|_| timed_out(doing, SETUP_TIMEOUT))??;
         self.keep_slots().await?;
+        self.set_up_further().await;
         self.life.set_up = true;
         Ok(())
+    }
+
+    /// What else the file names. The site works without it: an extension that is not installed is told,
+    /// and tried again later.
+    async fn set_up_further(&mut self) {
+        let doing = "creating further databases, users and extensions";
+        let options = &self.options;
+        let door = self.door();
+        let work = async {
+            set_up_further(&door.session().await?, options).await?;
+            let own = [(&options.database, &options.extensions)];
+            let further = options.databases.iter();
+            let further = further.map(|database| (&database.name, &database.extensions));
+            for (database, extensions) in own.into_iter().chain(further) {
+                if !extensions.is_empty() {
+                    let session = door.session_in(database).await?;
+                    ensure_extensions(&session, extensions).await?;
+                }
+            }
+            Ok::<(), Error>(())
+        };
+        let done = timeout(SETUP_TIMEOUT, work).await;
+        let done = done.unwrap_or_else(|_| Err(timed_out(doing, SETUP_TIMEOUT)));
+        self.life.set_up_until = match done {
+            Ok(()) => None,
+            Err(error) => {
+                let hint = "an extension has to be installed on every database server; see \
+                            [database] of the file";
+                self.report_failure(&error.to_string(), Some(hint));
+                Some(BootTime::now() + SETUP_AGAIN_INTERVAL)
+            }
+        };
     }
 
     /// The slots of all other servers, and no others.

@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
 
@@ -67,14 +68,28 @@ fn broken_files_are_refused() {
 
 #[test]
 fn urls() {
+    let password = Password::new("pw").unwrap();
+    let at = |host: &str| {
+        url(
+            "app",
+            &password,
+            SocketAddr::new(host.parse().unwrap(), 5432),
+            "foobar",
+        )
+    };
+    assert_eq!(at("127.0.0.1"), "postgresql://app:pw@127.0.0.1:5432/foobar");
+    assert_eq!(at("::1"), "postgresql://app:pw@[::1]:5432/foobar");
+}
+
+#[test]
+fn further_users_have_passwords_of_their_own() {
     let mut secrets = Secrets::generate().unwrap();
-    secrets.app = Password::new("pw").unwrap();
-    assert_eq!(
-        secrets.app_url("app", "127.0.0.1", 5432, "foobar"),
-        "postgresql://app:pw@127.0.0.1:5432/foobar"
-    );
-    assert_eq!(
-        secrets.app_url("app", "::1", 5432, "foobar"),
-        "postgresql://app:pw@[::1]:5432/foobar"
-    );
+    secrets.superuser = Password::new("superuser").unwrap();
+    let password = secrets.of_user("reader");
+    // It is in use: another derivation would lock applications out.
+    assert_eq!(password.expose(), "");
+    assert!(Password::new(password.expose()).is_some());
+    assert_ne!(password, secrets.of_user("writer"));
+    secrets.superuser = Password::new("another").unwrap();
+    assert_ne!(password, secrets.of_user("reader"));
 }

@@ -62,6 +62,7 @@ pub enum Command {
         how: How,
     },
     Psql(Psql),
+    Url(Url),
 }
 
 #[derive(Clone, Debug, ClapArgs)]
@@ -87,4 +88,20 @@ pub struct Psql {
     /// For psql, after `--`: `trilith db psql -- -c 'select 1'`.
     #[arg(value_name = "ARGS", last = true)]
     pub rest: Vec<String>,
+}
+
+/// The connection URL of a user, password included, through this server's sql entry.
+#[derive(Debug, ClapArgs)]
+pub struct Url {
+    #[command(flatten)]
+    pub place: Where,
+    /// One of `database.users` [default: the apps' user].
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// [default: the apps' database].
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+    /// To a replica, for reading alone.
+    #[arg(long)]
+    pub replica: bool,
 }

@@ -16,11 +16,7 @@ use crate::reach::Reach;
 pub fn run(args: &Psql) -> Outcome {
     let local = admin::local(&args.place)?;
     let config = &local.config;
-    let Some(database) = &config.database else {
-        return Err(
-            Failure::failed("this cluster has no [database]").next("trilith explain database")
-        );
-    };
+    let database = super::database(config)?;
     let secrets = secrets(config)?;
     let mut psql = Command::new(program(database.bin_dir.as_deref()));
     if args.admin {
@@ -61,7 +57,7 @@ fn program(bin_dir: Option<&Path>) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("psql"))
 }
 
-fn secrets(config: &Config) -> Outcome<Secrets> {
+pub(super) fn secrets(config: &Config) -> Outcome<Secrets> {
     let path = config
         .cluster
         .secrets

@@ -10,6 +10,7 @@ use super::rig::*;
 use crate::leftovers::stop_left_behind;
 use crate::observe::{Observer, ObserverOptions, ServerState};
 use crate::once::{Once, OnceOptions, run_once};
+use crate::options::{FurtherDatabase, User};
 
 #[tokio::test]
 async fn observers_see_the_primary_and_its_replicas() {
@@ -49,10 +50,8 @@ async fn a_release_command_runs_once_however_many_ask_for_it() {
     let [mut one] = servers(folder.path(), ["one"]);
     one.bootstrap().await;
     let runs = Arc::new(AtomicUsize::new(0));
-    let url = one
-        .options
-        .secrets
-        .app_url("app", "127.0.0.1", one.options.port, "app");
+    let entry = (std::net::Ipv4Addr::LOCALHOST, one.options.port).into();
+    let url = crate::url("app", &one.options.secrets.app, entry, "app");
     let once = |key: &'static str| {
         let (runs, url) = (runs.clone(), url.clone());
         tokio::spawn(async move {
@@ -124,4 +123,86 @@ async fn what_a_killed_agent_left_is_stopped_from_outside() {
     assert!(stop_left_behind(&one.options).await.unwrap());
     assert!(!stop_left_behind(&one.options).await.unwrap());
     assert_eq!(one.look().await.process, Process::Stopped);
+}
+
+#[tokio::test]
+async fn databases_users_and_extensions_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let [mut one] = servers(folder.path(), ["one"]);
+    one.bootstrap().await;
+    one.does(Step::Open).await;
+    let secrets = one.options.secrets.clone();
+    assert!(
+        one.user("reader", &secrets.of_user("reader"), "app")
+            .await
+            .is_err()
+    );
+
+    // One of the extensions is not installed: everything else is there, and the server goes on.
+    one.options.extensions = vec!["plpgsql".into(), "no-such-thing".into()];
+    one.options.databases = vec![FurtherDatabase {
+        name: "shop".into(),
+        owner: "keeper".into(),
+        extensions: vec![],
+    }];
+    let user = |name: &str, databases: &[&str], createdb| User {
+        name: name.into(),
+        databases: databases.iter().map(|name| (*name).into()).collect(),
+        createdb,
+    };
+    one.options.users = vec![
+        user("keeper", &[], false),
+        user("reader", &["app"], false),
+        user("tester", &[], true),
+    ];
+    one.instance.set_options(one.options.clone());
+    assert!(!one.ready().await.set_up);
+    one.does(Step::SetUp).await;
+    let ready = one.ready().await;
+    assert!(ready.set_up && ready.open);
+    let metrics = one.telemetry.metrics_text().encode();
+    assert!(
+        metrics.contains("trilith_postgres_failures_total 1"),
+        "{metrics}"
+    );
+
+    let connects = async |user: &str, database: &str| {
+        let password = secrets.of_user(user);
+        one.user(user, &password, database).await.is_ok()
+    };
+    assert!(connects("keeper", "shop").await && !connects("keeper", "app").await);
+    assert!(connects("reader", "app").await && !connects("reader", "shop").await);
+    assert!(connects("tester", "shop").await);
+    let tester = one
+        .user("tester", &secrets.of_user("tester"), "postgres")
+        .await
+        .unwrap();
+    tester
+        .batch_execute("create database scratch")
+        .await
+        .unwrap();
+    assert!(connects("tester", "scratch").await);
+    let keeper = one
+        .user("keeper", &secrets.of_user("keeper"), "shop")
+        .await
+        .unwrap();
+    keeper
+        .batch_execute("create schema s; create table s.t ()")
+        .await
+        .unwrap();
+
+    // Nobody who is not named any more gets in, and nothing is dropped.
+    one.options.users.clear();
+    one.options.extensions.clear();
+    one.options.databases.clear();
+    one.instance.set_options(one.options.clone());
+    one.ready().await;
+    one.does(Step::SetUp).await;
+    assert!(
+        one.user("reader", &secrets.of_user("reader"), "app")
+            .await
+            .is_err()
+    );
+    let sql = "select count(*) from pg_database where datname in ('shop', 'scratch')";
+    assert_eq!(one.ask::<i64>(sql).await, 2);
 }

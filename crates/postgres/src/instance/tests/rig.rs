@@ -20,7 +20,7 @@ use crate::guard::kill_all;
 use crate::instance::Instance;
 use crate::options::{Options, OsUser, Peer};
 use crate::remote::Session;
-use crate::secrets::Secrets;
+use crate::secrets::{Password, Secrets};
 use crate::status::Status;
 use crate::tls::Tls;
 
@@ -236,11 +236,17 @@ impl Node {
 
     /// As the application.
     pub async fn app(&self) -> Result<Client, tokio_postgres::Error> {
-        let port = self.address().port();
-        let url = self
-            .options
-            .secrets
-            .app_url("app", "127.0.0.1", port, "app");
+        self.user("app", &self.options.secrets.app, "app").await
+    }
+
+    pub async fn user(
+        &self,
+        user: &str,
+        password: &Password,
+        database: &str,
+    ) -> Result<Client, tokio_postgres::Error> {
+        let entry = (std::net::Ipv4Addr::LOCALHOST, self.address().port()).into();
+        let url = crate::url(user, password, entry, database);
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
