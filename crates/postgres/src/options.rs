@@ -286,6 +286,7 @@ const OURS: &[&str] = &[
     "config_file",
     "data_directory",
     "external_pid_file",
+    "full_page_writes",
     "hba_file",
     "hot_standby",
     "ident_file",

@@ -15,11 +15,12 @@ use crate::values::InvalidValue;
 
 /// Settings that follow from the rest of the file, or whose change would break replication. The
 /// `postgres` crate refuses the same ones.
-const PARAMETERS_OURS: [&str; 28] = [
+const PARAMETERS_OURS: [&str; 29] = [
     "cluster_name",
     "config_file",
     "data_directory",
     "external_pid_file",
+    "full_page_writes",
     "hba_file",
     "hot_standby",
     "ident_file",
@@ -341,6 +342,13 @@ fn parameters(field: &Field<'_, '_>) -> Option<BTreeMap<String, String>> {
                     "`synchronous_commit` is the setting that only costs recent commits",
                 ),
             );
+        }
+        if name.value == "synchronous_commit" && matches!(text.as_str(), "off" | "local" | "remote_write")
+        {
+            let message = format!("with `synchronous_commit = {text}` acknowledged writes may be lost");
+            field.push(Diagnostic::warning(value.span(), message).with_help(
+                "commits wait for replicas as `synchronous` says; a single session may ask for less",
+            ));
         }
         parameters.insert(name.value.to_owned(), text);
     }

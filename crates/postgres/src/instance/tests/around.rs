@@ -162,7 +162,7 @@ async fn databases_users_and_extensions_of_the_file() {
     assert!(ready.set_up && ready.open);
     let metrics = one.telemetry.metrics_text().encode();
     assert!(
-        metrics.contains("trilith_postgres_failures_total 1"),
+        metrics.contains("trilith_postgres_failures_total{} 1"),
         "{metrics}"
     );
 
