@@ -150,9 +150,13 @@ impl Demo {
         Ok(standing)
     }
 
-    /// Waits for [`Demo::standing`].
-    pub fn await_standing(&self, patience: Duration) -> Result<Standing> {
-        eventually("the database is whole again", patience, || self.standing())
+    /// Waits for [`Demo::standing`], and meanwhile does what a service manager does: a server that got no
+    /// processor for a second while it held the floating address is ended by its guard.
+    pub fn await_standing(&mut self, patience: Duration) -> Result<Standing> {
+        eventually("the database is whole again", patience, || {
+            self.start_the_dead()?;
+            self.standing()
+        })
     }
 
     /// `trilith db` with these arguments, whatever comes of it.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ pub struct Demo {
     block: Block,
     options: DemoOptions,
     /// Servers that were started apart, by [`Demo::run_server`].
-    apart: Vec<Child>,
+    apart: Vec<(String, Child)>,
     running: bool,
     code: PathBuf,
     dir: PathBuf,
@@ -292,7 +292,33 @@ impl Demo {
             .stderr(output)
             .process_group(0)
             .spawn()?;
-        self.apart.push(child);
+        self.apart.push((server.to_owned(), child));
+        Ok(())
+    }
+
+    /// What a service manager does: starts the servers again that were killed. One that ended in another way
+    /// is an error.
+    pub fn start_the_dead(&mut self) -> Result<()> {
+        for server in self.servers()? {
+            let mut begun = self.apart.iter_mut().rev();
+            let last = begun.find(|(name, _)| *name == server);
+            let lives = match last {
+                // It may not have written its number down yet.
+                Some((_, child)) => match child.try_wait()? {
+                    None => true,
+                    Some(status) => {
+                        let killed = status.signal() == Some(Signal::SIGKILL as i32);
+                        ensure!(killed, "{server} has ended by itself: {status}");
+                        false
+                    }
+                },
+                None => Process::find(self.pid(&server)?).is_some(),
+            };
+            if !lives {
+                eprintln!("{server} is dead, and started again");
+                self.run_server(&server)?;
+            }
+        }
         Ok(())
     }
 
@@ -311,8 +337,8 @@ impl Demo {
         let begin = Instant::now();
         for server in self.servers()? {
             let apart = &mut self.apart;
-            let ended = |apart: &mut Vec<Child>| -> Result<()> {
-                for child in apart {
+            let ended = |apart: &mut Vec<(String, Child)>| -> Result<()> {
+                for (_, child) in apart {
                     if let Some(status) = child.try_wait()?
                         && !status.success()
                     {
@@ -363,7 +389,7 @@ impl Demo {
 
     /// Stops what [`Demo::run_server`] started.
     pub fn stop_apart(&mut self) -> Result<()> {
-        for mut child in self.apart.drain(..) {
+        for (_, mut child) in self.apart.drain(..) {
             Process::signal(child.id(), Signal::SIGTERM)?;
             let deadline = Instant::now() + STOP_PATIENCE;
             while child.try_wait()?.is_none() {

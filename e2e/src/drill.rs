@@ -11,6 +11,9 @@ use crate::demo::Demo;
 /// Load, fault, repair, and a minute for getting ready again.
 const PATIENCE: Duration = Duration::from_secs(150);
 
+/// For a pause on a machine that does other things as well.
+const SPARE: Duration = Duration::from_secs(5);
+
 /// The report of one drill.
 #[derive(Clone, Debug)]
 pub struct Drill {
@@ -75,43 +78,94 @@ impl Demo {
     }
 }
 
+/// How long nothing may be written around a fault.
+#[derive(Clone, Copy, Debug)]
+pub struct PauseGoal {
+    pub median: Duration,
+    pub worst: Duration,
+}
+
+impl PauseGoal {
+    /// The primary's server dies, is cut off, or its agent dies or hangs.
+    pub const SERVER_GONE: Self = Self {
+        median: Duration::from_secs(5),
+        worst: Duration::from_secs(8),
+    };
+    /// PostgreSQL alone dies. The worst: another server takes over.
+    pub const POSTGRES_DEAD: Self = Self {
+        median: Duration::from_secs(2),
+        worst: Duration::from_secs(8),
+    };
+    /// PostgreSQL hangs, which takes a while to be believed.
+    pub const POSTGRES_HANGS: Self = Self {
+        median: Duration::from_secs(10),
+        worst: Duration::from_secs(18),
+    };
+    pub const SWITCHOVER: Self = Self {
+        median: Duration::from_secs(1),
+        worst: Duration::from_secs(3),
+    };
+    /// PostgreSQL panics, and does not come up again.
+    pub const DISK_FULL: Self = Self {
+        median: Duration::from_secs(15),
+        worst: Duration::from_secs(20),
+    };
+
+    /// Prints these pauses of so many equal faults. They have to be within the goal in the long form, with
+    /// `TRILITH_DRILLS`: it is a matter of many drills on a machine that does nothing else. Of one among
+    /// other tests is asked that it is over before anybody's patience is.
+    pub fn judge(self, what: &str, pauses: &[Duration]) -> Result<()> {
+        let mut pauses = pauses.to_vec();
+        pauses.sort_unstable();
+        let worst = *pauses.last().with_context(|| format!("{what}: never"))?;
+        let median = pauses[pauses.len() / 2];
+        let times = pauses.len();
+        eprintln!("{what}: pause median {median:?}, worst {worst:?} of {times}");
+        let spare = match asked() {
+            Some(_) => Duration::ZERO,
+            None => SPARE,
+        };
+        ensure!(
+            median <= self.median + spare && worst <= self.worst + spare,
+            "{what}: the pauses are {pauses:?}, beyond {self:?}"
+        );
+        Ok(())
+    }
+}
+
 impl Demo {
     /// `trilith drill --primary` with these arguments, so many times. Each has to keep what is acknowledged
-    /// on one primary at a time, and to end with every server's database whole; of the times without a
-    /// write, the median has to be within the goal.
-    pub fn primary_drills(&self, what: &str, arguments: &[&str], times: usize) -> Result<()> {
+    /// on one primary at a time, and to end with every server's database whole.
+    pub fn primary_drills(
+        &self,
+        what: &str,
+        arguments: &[&str],
+        times: usize,
+        goal: PauseGoal,
+    ) -> Result<()> {
         let arguments = [&["--primary"], arguments].concat();
-        let mut drills = Vec::new();
+        let mut pauses = Vec::new();
+        let mut reports = Vec::new();
         for _ in 0..times {
             let report = self.report(&arguments)?;
-            let gap = report["longest_write_gap_ms"].as_u64().context("no gap")?;
-            drills.push((Duration::from_millis(gap), report));
+            let pause = report["longest_write_gap_ms"].as_u64();
+            pauses.push(Duration::from_millis(pause.context("no gap")?));
+            reports.push(report);
         }
-        drills.sort_by_key(|(gap, _)| *gap);
-        let (median, worst) = (drills[drills.len() / 2].0, drills[drills.len() - 1].0);
-        let sum = |key| -> u64 { drills.iter().filter_map(|(_, r)| r[key].as_u64()).sum() };
+        let sum = |key| -> u64 { reports.iter().filter_map(|r| r[key].as_u64()).sum() };
         eprintln!(
-            "{what}: gap median {median:?}, worst {worst:?} of {times}; {} rows acknowledged, {} lost",
+            "{what}: {} rows acknowledged, {} lost",
             sum("writes_acknowledged"),
             sum("writes_lost")
         );
-        let broken: Vec<_> = drills
-            .iter()
-            .filter(|(_, report)| is_broken(report))
-            .collect();
+        let broken: Vec<_> = reports.iter().filter(|report| is_broken(report)).collect();
         ensure!(
             broken.is_empty(),
             "{what}: {} of {times} drills broke a promise, the first: {:#}",
             broken.len(),
-            broken[0].1
+            broken[0]
         );
-        let goal = drills[0].1["goal"]["gap_ms"].as_u64();
-        ensure!(
-            goal.is_some_and(|goal| median <= Duration::from_millis(goal)),
-            "{what}: the median of the gaps is beyond the goal: {:#}",
-            drills[drills.len() / 2].1
-        );
-        Ok(())
+        goal.judge(what, &pauses)
     }
 }
 
@@ -153,7 +207,9 @@ pub fn drills_per_fault_of_database() -> usize {
 }
 
 fn drills_or(default: usize) -> usize {
-    let asked = std::env::var("TRILITH_DRILLS").ok();
-    let asked = asked.and_then(|text| text.parse().ok());
-    asked.unwrap_or(default).clamp(1, 1_000)
+    asked().unwrap_or(default).clamp(1, 1_000)
+}
+
+fn asked() -> Option<usize> {
+    std::env::var("TRILITH_DRILLS").ok()?.parse().ok()
 }
