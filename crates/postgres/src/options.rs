@@ -199,7 +199,7 @@ impl Options {
             }
         }
         for extension in self.all_extensions() {
-            check_identifier("extension", extension)?;
+            check_form("extension", extension)?;
         }
         if self.parameters.len() > PARAMETERS_MAX {
             return Err(OptionsError::TooManyParameters {
@@ -344,25 +344,29 @@ fn check_parameter(name: &str, value: &str) -> Result<(), OptionsError> {
 }
 
 fn check_identifier(what: &'static str, name: &str) -> Result<(), OptionsError> {
-    let error = |why: &'static str| OptionsError::Identifier {
-        what,
-        name: name.to_owned(),
-        why,
-    };
+    check_form(what, name)?;
+    let taken = ["postgres", "template0", "template1", "public", "none"].contains(&name);
+    if taken || name.starts_with("pg_") || name.starts_with("trilith") {
+        return Err(OptionsError::Identifier {
+            what,
+            name: name.to_owned(),
+            why: "PostgreSQL or Trilith uses that name; choose another",
+        });
+    }
+    Ok(())
+}
+
+fn check_form(what: &'static str, name: &str) -> Result<(), OptionsError> {
     let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let rest = name
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if !first || !rest || name.len() > IDENTIFIER_BYTES_MAX {
-        return Err(error(
-            "use 1 to 63 of a-z, A-Z, 0-9, _ and -, starting with a letter or _",
-        ));
-    }
-    let taken = ["postgres", "template0", "template1", "public", "none"].contains(&name);
-    if taken || name.starts_with("pg_") || name.starts_with("trilith") {
-        return Err(error(
-            "PostgreSQL or Trilith uses that name; choose another",
-        ));
+        return Err(OptionsError::Identifier {
+            what,
+            name: name.to_owned(),
+            why: "use 1 to 63 of a-z, A-Z, 0-9, _ and -, starting with a letter or _",
+        });
     }
     Ok(())
 }
