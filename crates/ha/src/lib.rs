@@ -38,7 +38,7 @@ pub use plan::{Act, Plan, StartAs, Step, StopMode};
 pub use planner::plan;
 pub use policy::Policy;
 pub use record::{
-    ClusterRecord, Record, Report, ReportedData, Request, StoreView, SyncSet, cluster_key,
-    ended_key, lease_key, paused_key, record_key, reinit_key, report_key, request_key,
+    ClusterRecord, Record, Report, ReportedData, Request, Restart, StoreView, SyncSet, cluster_key,
+    ended_key, lease_key, paused_key, record_key, reinit_key, report_key, request_key, restart_key,
 };
-pub use txn::{TakeLease, Written};
+pub use txn::{RestartMove, TakeLease, Written};

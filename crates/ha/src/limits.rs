@@ -43,5 +43,8 @@ pub const NOT_STREAMING_MAX: Duration = Duration::from_secs(3);
 /// A switchover that cannot begin within this is given up; and so long the others leave a free lease to
 /// the server that the operator named.
 pub const SWITCHOVER_PATIENCE: Duration = Duration::from_secs(10);
+/// With restarts one by one, a server that is away, or does nothing although it may restart, is waited for
+/// so long.
+pub const RESTART_PATIENCE: Duration = Duration::from_secs(60);
 /// Folders set aside that are kept. With more, a person has to look first.
 pub const ASIDES_MAX: usize = 3;

@@ -1,6 +1,7 @@
 //! What has to be remembered between two looks, and the lease as it may be counted on. Pure: both the agent
 //! and the simulation use it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trilith_base::{BootTime, ServerName};
@@ -35,6 +36,8 @@ pub struct Memory {
     free_since: Option<BootTime>,
     /// The operator's request, and since when it is there.
     request: Option<(Revision, BootTime)>,
+    /// The marks of servers to be restarted, and since when they are as they are.
+    restarts: BTreeMap<ServerName, (Revision, BootTime)>,
     yield_until: BootTime,
 }
 
@@ -46,6 +49,7 @@ impl Memory {
             guarded,
             free_since: None,
             request: None,
+            restarts: BTreeMap::new(),
             yield_until: BootTime::default(),
         }
     }
@@ -66,6 +70,13 @@ impl Memory {
         if self.request.map(|(version, _)| version) != request {
             self.request = request.map(|version| (version, now));
         }
+        let known = std::mem::take(&mut self.restarts);
+        let restarts = store.restart.iter().map(|(server, (_, version))| {
+            let same = known.get(server).filter(|(known, _)| known == version);
+            let since = same.map_or(now, |(_, since)| *since);
+            (server.clone(), (*version, since))
+        });
+        self.restarts = restarts.collect();
     }
 
     /// The lease, as far as this server may count on it.
@@ -121,6 +132,11 @@ impl Memory {
             request_for: self
                 .request
                 .map_or(Duration::ZERO, |(_, since)| now.since(since)),
+            restart_for: self
+                .restarts
+                .iter()
+                .map(|(server, (_, since))| (server.clone(), now.since(*since)))
+                .collect(),
             store,
             local,
             primary,

@@ -1,7 +1,7 @@
 //! What one server sees: the input of [`crate::plan`]. Durations are counted by whoever observes, on a
 //! clock that goes on while the machine is suspended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use trilith_base::ServerName;
@@ -26,6 +26,8 @@ pub struct Observed {
     pub yielding: bool,
     /// How long the operator's request has been there.
     pub request_for: Duration,
+    /// How long each of the marks in `store.restart` has been as it is.
+    pub restart_for: BTreeMap<ServerName, Duration>,
     /// This server is about to stop.
     pub leaving: bool,
 }
@@ -135,6 +137,10 @@ pub struct Ready {
     pub set_up: bool,
     /// The checkpoint that others need before they can rewind to this timeline has been made.
     pub checkpointed: bool,
+    /// With what the configuration says now, its next start as a primary would have less of what replicas
+    /// must have at least as much of (`max_connections` and the like), and more of nothing such. Replicas
+    /// can follow only after that.
+    pub lowers: bool,
 }
 
 /// `synchronous_standby_names` as PostgreSQL works with it.

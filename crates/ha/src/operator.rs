@@ -8,8 +8,8 @@ use trilith_base::ServerName;
 use trilith_consensus::{Condition, Key, Revision, Txn, View, Write};
 
 use crate::record::{
-    Record, Request, StoreView, encode, ended_key, listed, paused_key, record_key, reinit_key,
-    request_key,
+    Record, Request, Restart, StoreView, encode, ended_key, listed, paused_key, record_key,
+    reinit_key, request_key, restart_key,
 };
 
 /// What was asked for.
@@ -28,6 +28,11 @@ pub enum Ask {
     /// That server throws its copy away and makes a new one.
     Reinit {
         server: ServerName,
+    },
+    /// PostgreSQL of these servers is started anew, one after the other, the primary last.
+    Restart {
+        /// Empty: all database servers.
+        servers: Vec<ServerName>,
     },
     /// Nobody takes over any more.
     Pause {
@@ -54,6 +59,8 @@ pub struct Order {
     pub warnings: Vec<String>,
     /// Who will be the primary, or make its copy anew, as far as that is known.
     pub server: Option<ServerName>,
+    /// Who is restarted, in the order of the file.
+    pub servers: Vec<ServerName>,
     /// Of the record when it was asked for.
     pub term: u64,
 }
@@ -111,6 +118,7 @@ pub fn check(ask: &Ask, view: &StoreView, servers: &[ServerName]) -> Result<Chec
         Ask::Switchover { to } => desk.switchover(to.as_ref()),
         Ask::Failover { to, accept_loss } => desk.failover(to, *accept_loss),
         Ask::Reinit { server } => desk.reinit(server),
+        Ask::Restart { servers } => desk.restart(servers),
         Ask::Pause { note } => Ok(desk.pause(note)),
         Ask::Resume => Ok(desk.resume()),
     }
@@ -168,6 +176,7 @@ impl Desk<'_> {
             then: format!("{holder} stops in good order, and {to} becomes the primary"),
             warnings: Vec::new(),
             server: Some(to),
+            servers: Vec::new(),
             term: record.term,
         })))
     }
@@ -243,6 +252,7 @@ impl Desk<'_> {
             },
             warnings,
             server: Some(to.clone()),
+            servers: Vec::new(),
             term: record.term,
         })))
     }
@@ -268,6 +278,7 @@ impl Desk<'_> {
             then: format!("{to} becomes the first primary, with the data that it has"),
             warnings: vec![format!("what other servers have and {to} has not is lost")],
             server: Some(to.clone()),
+            servers: Vec::new(),
             term: 0,
         })))
     }
@@ -328,6 +339,79 @@ impl Desk<'_> {
             then: format!("{server} sets its data aside and copies the primary's"),
             warnings,
             server: Some(server.clone()),
+            servers: Vec::new(),
+            term: self.view.term(),
+        })))
+    }
+
+    /// What it does is decided when it is done: who is the primary may change on the way.
+    fn restart(&self, named: &[ServerName]) -> Result<Checked, Refusal> {
+        for server in named {
+            self.has_database(server)?;
+        }
+        let wanted = |server: &&ServerName| named.is_empty() || named.contains(server);
+        let servers: Vec<ServerName> = self.servers.iter().filter(wanted).cloned().collect();
+        let marked = |server: &&ServerName| self.view.restart.contains_key(*server);
+        let new: Vec<&ServerName> = servers.iter().filter(|server| !marked(server)).collect();
+        if new.is_empty() {
+            let names = listed(&servers.iter().cloned().collect());
+            return Ok(Checked::Already(match servers.is_empty() {
+                true => "there is no database server".to_owned(),
+                false => format!("asked for already, and not done yet: a restart of {names}"),
+            }));
+        }
+        let record = self.view.record.as_ref().map(|(record, _)| record);
+        let primary = self.view.holder().or(record.map(|record| &record.primary));
+        let (last, first): (Vec<&ServerName>, _) =
+            servers.iter().partition(|server| Some(*server) == primary);
+        let mut warnings = Vec::new();
+        if self.view.holder().is_none() {
+            warnings.push("there is no primary at the moment: it waits for one".to_owned());
+        }
+        let heir = record.and_then(|record| self.first_successor(record).ok());
+        let mut then = Vec::new();
+        if !first.is_empty() {
+            let names: Vec<&str> = first.iter().map(|server| server.as_str()).collect();
+            let one_by_one = if first.len() > 1 { ", one by one" } else { "" };
+            then.push(format!(
+                "PostgreSQL restarts on {}{one_by_one}",
+                names.join(", ")
+            ));
+        }
+        if let Some(primary) = last.first() {
+            let hands_over = heir.is_some() && !self.view.paused;
+            if !hands_over {
+                warnings.push(match self.view.paused {
+                    true => format!(
+                        "failover is paused: {primary} restarts in place, and nothing is written meanwhile"
+                    ),
+                    false => format!(
+                        "nobody can take over from {primary}: it restarts in place, and nothing is \
+                         written meanwhile"
+                    ),
+                });
+            }
+            then.push(match hands_over {
+                true => format!("{primary} hands over and restarts as a replica"),
+                false => format!("PostgreSQL restarts on {primary}"),
+            });
+        }
+        let mut txn = Txn::new();
+        for server in new {
+            let key = restart_key(server);
+            txn = txn
+                .when(Condition::Absent { key: key.clone() })
+                .then(Write::Put {
+                    key,
+                    value: encode(&Restart::Asked),
+                });
+        }
+        Ok(Checked::Do(Box::new(Order {
+            txn,
+            then: then.join(", then "),
+            warnings,
+            server: None,
+            servers,
             term: self.view.term(),
         })))
     }
@@ -359,6 +443,7 @@ impl Desk<'_> {
                 .to_owned(),
             warnings,
             server: None,
+            servers: Vec::new(),
             term: self.view.term(),
         }))
     }
@@ -375,6 +460,7 @@ impl Desk<'_> {
             },
             warnings: Vec::new(),
             server: None,
+            servers: Vec::new(),
             term: self.view.term(),
         }))
     }

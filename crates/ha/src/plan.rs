@@ -6,7 +6,7 @@ use std::fmt;
 use trilith_base::ServerName;
 
 use crate::record::{Record, Report, SyncSet, listed};
-use crate::txn::{TakeLease, Written};
+use crate::txn::{RestartMove, TakeLease, Written};
 
 /// What this server does next. An empty list of steps: all is as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +114,8 @@ pub enum Step {
     },
     /// This server's copy was made anew.
     ForgetReinit,
+    /// A restart that the operator asked for goes on.
+    Restart(RestartMove),
 }
 
 impl Plan {
@@ -239,6 +241,16 @@ impl fmt::Display for Step {
             Self::Found { .. } => f.write_str("record the new database"),
             Self::ForgetRequest { .. } => f.write_str("end the request"),
             Self::ForgetReinit => f.write_str("end the request to copy anew"),
+            Self::Restart(RestartMove::Turn { server, .. }) => write!(f, "let {server} restart"),
+            Self::Restart(RestartMove::Begun { .. }) => {
+                f.write_str("note that PostgreSQL is started anew")
+            }
+            Self::Restart(RestartMove::Done { server, .. }) => {
+                write!(f, "end the request to restart {server}")
+            }
+            Self::Restart(RestartMove::HandOver { to, .. }) => {
+                write!(f, "ask for a switchover to {to}")
+            }
         }
     }
 }

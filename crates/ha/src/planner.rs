@@ -3,6 +3,7 @@
 mod first;
 mod holder;
 mod replica;
+mod restart;
 mod vacancy;
 
 use trilith_base::ServerName;

@@ -18,6 +18,7 @@ const ENDED: &str = "db/request-ended";
 const PAUSED: &str = "db/paused";
 const REPORTS: &str = "db/server/";
 const REINITS: &str = "db/reinit/";
+const RESTARTS: &str = "db/restart/";
 
 /// The lease of the primary.
 pub fn lease_key() -> Key {
@@ -57,6 +58,11 @@ pub fn report_key(server: &ServerName) -> Key {
 /// There until that server has made its copy anew.
 pub fn reinit_key(server: &ServerName) -> Key {
     key(&format!("{REINITS}{server}"))
+}
+
+/// [`Restart`]: there until PostgreSQL of that server has been started anew.
+pub fn restart_key(server: &ServerName) -> Key {
+    key(&format!("{RESTARTS}{server}"))
 }
 
 #[allow(clippy::expect_used)]
@@ -296,6 +302,19 @@ impl fmt::Display for Request {
     }
 }
 
+/// How far the restart of a server's PostgreSQL is that the operator asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    Asked,
+    /// The primary of that term lets this replica restart now. Void in a later term.
+    Turn {
+        term: u64,
+    },
+    /// PostgreSQL has been stopped since it was asked for: whatever runs now was started later.
+    Begun,
+}
+
 /// An entry and the revision at which it was written.
 pub type Versioned<T> = (T, Revision);
 
@@ -312,6 +331,8 @@ pub struct StoreView {
     pub paused: bool,
     /// Servers that are to make their copy anew.
     pub reinit: BTreeSet<ServerName>,
+    /// Servers whose PostgreSQL is to be restarted.
+    pub restart: BTreeMap<ServerName, Versioned<Restart>>,
     /// Entries that cannot be read: a newer program wrote them. Nothing is decided then.
     pub unreadable: Option<String>,
 }
@@ -341,6 +362,14 @@ impl StoreView {
             .prefixed(REINITS)
             .filter_map(|(key, _)| ServerName::new(&key.as_str()[REINITS.len()..]).ok());
         seen.reinit = reinit.collect();
+        // One that cannot be read is nobody's: a restart that is asked for must not keep anybody from
+        // taking over.
+        let restart = view.prefixed(RESTARTS).filter_map(|(key, entry)| {
+            let name = ServerName::new(&key.as_str()[RESTARTS.len()..]).ok()?;
+            let restart = serde_json::from_slice(&entry.value).ok()?;
+            Some((name, (restart, entry.version)))
+        });
+        seen.restart = restart.collect();
         seen.unreadable = unreadable;
         seen
     }

@@ -5,8 +5,8 @@ use trilith_consensus::{Condition, Epoch, Revision, Txn, Write};
 
 use crate::policy::Policy;
 use crate::record::{
-    ClusterRecord, Record, Report, cluster_key, encode, ended_key, lease_key, paused_key,
-    record_key, reinit_key, report_key, request_key,
+    ClusterRecord, Record, Report, Request, Restart, cluster_key, encode, ended_key, lease_key,
+    paused_key, record_key, reinit_key, report_key, request_key, restart_key,
 };
 
 /// An entry to be written over the one that was read.
@@ -56,6 +56,73 @@ impl TakeLease {
             txn = forget_request(txn, version);
         }
         txn
+    }
+}
+
+/// What becomes of the mark of a server that is to be restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RestartMove {
+    /// The primary lets that replica restart now.
+    Turn {
+        server: ServerName,
+        /// Of the mark read.
+        over: Revision,
+        term: u64,
+        epoch: Epoch,
+    },
+    /// PostgreSQL of this server does not run, and is about to be started. `over`: of its mark.
+    Begun { over: Revision },
+    /// It runs again, or there is no such server any more.
+    Done { server: ServerName, over: Revision },
+    /// The primary is to be restarted, and hands over for that.
+    HandOver {
+        to: ServerName,
+        term: u64,
+        /// Of the record read.
+        record: Revision,
+        epoch: Epoch,
+    },
+}
+
+impl RestartMove {
+    /// `me`: the server whose step it is.
+    pub fn txn(&self, me: &ServerName) -> Txn {
+        let marked = |server: &ServerName, version: Revision| {
+            Txn::new().when(Condition::Unchanged {
+                key: restart_key(server),
+                version,
+            })
+        };
+        let put = |server: &ServerName, restart: Restart| Write::Put {
+            key: restart_key(server),
+            value: encode(&restart),
+        };
+        match self {
+            Self::Turn {
+                server,
+                over,
+                term,
+                epoch,
+            } => marked(server, *over)
+                .when(held(*epoch))
+                .then(put(server, Restart::Turn { term: *term })),
+            Self::Begun { over } => marked(me, *over).then(put(me, Restart::Begun)),
+            Self::Done { server, over } => marked(server, *over).then(Write::Delete {
+                key: restart_key(server),
+            }),
+            Self::HandOver {
+                to,
+                term,
+                record,
+                epoch,
+            } => {
+                let to = Some(to.clone());
+                request(&Request::Switchover { to, term: *term })
+                    .when(held(*epoch))
+                    .when(unchanged_record(Some(*record)))
+                    .when(Condition::Absent { key: paused_key() })
+            }
+        }
     }
 }
 

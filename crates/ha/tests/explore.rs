@@ -24,6 +24,8 @@ const BASE: Setup = Setup {
     writes: 1,
     faults: 2,
     requests: 0,
+    restarts_alone: false,
+    lowers: false,
     disks: false,
     late_views: false,
     leases_broken: false,
@@ -100,6 +102,40 @@ fn three_servers_and_a_busy_operator() {
         requests: 2,
         writes: 0,
         ..BASE
+    });
+}
+
+/// Restarts one by one; those that lower what replicas must not have less of begin with the primary.
+#[test]
+fn two_servers_are_restarted() {
+    let setup = Setup {
+        faults: 1,
+        requests: 1,
+        restarts_alone: true,
+        ..BASE
+    };
+    holds(setup);
+    holds(Setup {
+        lowers: true,
+        writes: 0,
+        ..setup
+    });
+}
+
+#[test]
+fn three_servers_are_restarted() {
+    let setup = Setup {
+        servers: 3,
+        faults: 0,
+        requests: 1,
+        restarts_alone: true,
+        ..BASE
+    };
+    holds(setup);
+    holds(Setup {
+        lowers: true,
+        writes: 0,
+        ..setup
     });
 }
 

@@ -474,6 +474,7 @@ impl Agent {
                 self.commit(txn::give_up_request(*version, why)).await
             }
             Step::ForgetReinit => self.commit(txn::end_reinit(&self.policy.me)).await,
+            Step::Restart(next) => self.commit(next.txn(&self.policy.me)).await,
             Step::Start {
                 how: StartAs::Primary { .. },
             }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use trilith_ha::Position;
 
 use crate::error::Error;
+use crate::hot_standby::HotStandby;
 use crate::limits::CONTROL_DATA_TIMEOUT;
 use crate::lsn::Lsn;
 use crate::programs::Programs;
@@ -30,6 +31,8 @@ pub(crate) struct ControlData {
     pub wal_segment_size: u64,
     pub checksums: bool,
     pub wal_log_hints: bool,
+    /// As a replica it does not start with less than that.
+    pub hot_standby: HotStandby,
 }
 
 /// How PostgreSQL left the data, or what it is doing with them (pg_controldata.c, `dbState`).
@@ -169,6 +172,7 @@ fn parse(text: &str) -> Result<ControlData, String> {
         wal_segment_size: number("Bytes per WAL segment")?,
         checksums: number("Data page checksum version")? != 0,
         wal_log_hints: choice("wal_log_hints setting", "off", "on")?,
+        hot_standby: HotStandby::from_control(number)?,
     };
     // `IsValidWalSegSize`, and the bounds of configure's --with-wal-blocksize.
     let power =

@@ -36,6 +36,7 @@ mod confirm;
 mod copy;
 mod disk;
 mod event;
+mod floors;
 mod life;
 mod line;
 mod place;
@@ -146,7 +147,8 @@ impl Instance {
             | Step::WriteRecord(_)
             | Step::Found { .. }
             | Step::ForgetRequest { .. }
-            | Step::ForgetReinit => Ok(()),
+            | Step::ForgetReinit
+            | Step::Restart(_) => Ok(()),
         }
     }
 

@@ -17,6 +17,7 @@ mod event;
 mod fence;
 mod files;
 pub mod guard;
+mod hot_standby;
 mod inspect;
 mod instance;
 mod leftovers;

@@ -255,3 +255,43 @@ fn what_cannot_be_read_decides_nothing() {
     view.unreadable = Some("`db/record` of the cluster store: no".to_owned());
     assert!(why_not(switchover(None, &view)).starts_with("a newer version of Trilith"));
 }
+
+#[test]
+fn restarts_say_what_happens_and_in_which_order() {
+    let file = servers();
+    let restart = |named: &[&str], view: &StoreView| {
+        let servers = named.iter().map(|text| name(text)).collect();
+        check(&Ask::Restart { servers }, view, &file)
+    };
+    let mut view = running(&["two", "three"]);
+    let all = order(restart(&[], &view));
+    let then = "PostgreSQL restarts on two, three, one by one, then one hands over and restarts as a replica";
+    assert_eq!((all.then.as_str(), all.warnings.len()), (then, 0));
+    assert_eq!(all.servers, servers());
+    assert_eq!(all.txn.writes.len(), 3);
+    let two = order(restart(&["two"], &view));
+    assert_eq!(two.then, "PostgreSQL restarts on two");
+    let unknown = "four has not the role db: the database servers are one, two, three";
+    assert_eq!(why_not(restart(&["four"], &view)), unknown);
+
+    // One that is marked already goes on as it is.
+    view.restart
+        .insert(name("two"), (Restart::Begun, Revision(88)));
+    assert_eq!(order(restart(&[], &view)).txn.writes.len(), 2);
+    let already = "asked for already, and not done yet: a restart of two".to_owned();
+    assert_eq!(restart(&["two"], &view), Ok(Checked::Already(already)));
+
+    let alone = order(restart(&["one"], &running(&[])));
+    assert_eq!(alone.then, "PostgreSQL restarts on one");
+    let warning =
+        "nobody can take over from one: it restarts in place, and nothing is written meanwhile";
+    assert_eq!(alone.warnings, [warning]);
+    view.paused = true;
+    assert!(order(restart(&["one"], &view)).warnings[0].starts_with("failover is paused"));
+    view.lease = None;
+    let warnings = order(restart(&["three"], &view)).warnings;
+    assert_eq!(
+        warnings,
+        ["there is no primary at the moment: it waits for one"]
+    );
+}

@@ -52,7 +52,7 @@ impl Planner<'_> {
             );
         }
         match &self.o.local.process {
-            Process::Stopped => self.start_primary(record, version),
+            Process::Stopped => self.started_anew(self.start_primary(record, version)),
             Process::Starting { since } => self.starting_primary(*since, record),
             Process::Silent { since } => self.silent(*since),
             Process::Ready(ready) if ready.in_recovery => self.promote(ready, record),
@@ -205,6 +205,12 @@ impl Planner<'_> {
                 "the primary's data cannot be made anew from anybody",
             );
         }
+        if record.open
+            && ready.open
+            && let Some(plan) = self.restart_one_by_one(ready, record, version)
+        {
+            return plan;
+        }
         if record.open && !ready.open {
             return Plan::wait(
                 CALM,
@@ -337,7 +343,7 @@ impl Planner<'_> {
         }
     }
 
-    fn stop_in_good_order(&self, ready: &Ready, why: impl Into<String>) -> Plan {
+    pub(super) fn stop_in_good_order(&self, ready: &Ready, why: impl Into<String>) -> Plan {
         let mut plan = Plan::idle("hand over");
         // Once new sessions are kept out, it goes on with the stop and does not begin anew.
         if ready.open {
@@ -433,7 +439,7 @@ impl Planner<'_> {
         }
     }
 
-    fn is_close(&self, ready: &Ready, to: &ServerName) -> bool {
+    pub(super) fn is_close(&self, ready: &Ready, to: &ServerName) -> bool {
         let end = ready.end().lsn;
         ready.standbys.iter().any(|standby| {
             standby.name == *to

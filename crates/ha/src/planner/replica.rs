@@ -46,7 +46,7 @@ impl Planner<'_> {
             return self.copy(primary, &why, None);
         }
         match &self.o.local.process {
-            Process::Stopped => self.start_replica(primary),
+            Process::Stopped => self.started_anew(self.start_replica(primary)),
             Process::Starting { .. } => Plan::wait(CALM, "PostgreSQL is starting"),
             Process::Silent { since } => self.silent(*since),
             Process::Ready(ready) => self.run_replica(ready, primary),
@@ -205,7 +205,9 @@ impl Planner<'_> {
             return Plan::one(CALM, step, format!("{primary} is the primary"));
         }
         if ready.not_streaming < NOT_STREAMING_MAX {
-            return Plan::idle(CALM);
+            return self
+                .restart_replica(ready)
+                .unwrap_or_else(|| Plan::idle(CALM));
         }
         let Some(seen) = self.seen(primary) else {
             return self.no_answer(CALM, primary);

@@ -72,6 +72,7 @@ fn observed(record: &Record, reports: &BTreeMap<usize, u64>, free_for: Duration)
         primary: None,
         yielding: false,
         request_for: Duration::ZERO,
+        restart_for: BTreeMap::new(),
         leaving: false,
     }
 }

@@ -114,6 +114,7 @@ impl Primary {
             standbys: standbys.collect(),
             set_up: true,
             checkpointed: true,
+            lowers: false,
         };
         let record = Record {
             term: 1,

@@ -229,3 +229,69 @@ fn requests_end() {
     assert!(store.done(&end_reinit(&server("one"))));
     assert!(store.seen().reinit.is_empty());
 }
+
+/// A mark goes from state to state by whoever saw the last one.
+#[test]
+fn a_restart_goes_on_from_what_was_seen() {
+    let mut store = Store::new();
+    let take = take(&store, "one");
+    assert!(store.done(&take.txn(&policy("one"))));
+    let (one, two) = (server("one"), server("two"));
+    let asked = Txn::new().then(Write::Put {
+        key: restart_key(&two),
+        value: encode(&Restart::Asked),
+    });
+    assert!(store.done(&asked));
+    let (_, over) = store.seen().restart[&two];
+    let (epoch, term) = (store.epoch(), 1);
+    let turn = |over, epoch| RestartMove::Turn {
+        server: two.clone(),
+        over,
+        term,
+        epoch,
+    };
+    let former = Epoch(epoch.0 - 1);
+    assert!(
+        !store.done(&turn(over, former).txn(&one)),
+        "not under its lease"
+    );
+    assert!(store.done(&turn(over, epoch).txn(&one)));
+    assert!(
+        !store.done(&turn(over, epoch).txn(&one)),
+        "the mark changed"
+    );
+    let (mark, version) = store.seen().restart[&two];
+    assert_eq!(mark, Restart::Turn { term });
+    let begun = RestartMove::Begun { over: version };
+    assert!(!store.done(&begun.txn(&one)), "it is another server's");
+    assert!(store.done(&begun.txn(&two)));
+    let (mark, version) = store.seen().restart[&two];
+    assert_eq!(mark, Restart::Begun);
+    let done = RestartMove::Done {
+        server: two.clone(),
+        over: version,
+    };
+    assert!(store.done(&done.txn(&two)));
+    assert!(store.seen().restart.is_empty());
+
+    let (_, record) = store.record();
+    let hand_over = RestartMove::HandOver {
+        to: two.clone(),
+        term,
+        record,
+        epoch,
+    };
+    store.put(paused_key());
+    assert!(!store.done(&hand_over.txn(&one)), "paused");
+    assert!(store.done(&Txn::new().then(Write::Delete { key: paused_key() })));
+    assert!(store.done(&hand_over.txn(&one)));
+    assert!(!store.done(&hand_over.txn(&one)), "one request at a time");
+    assert!(matches!(
+        store.seen().request,
+        Some((Request::Switchover { to: Some(to), .. }, _)) if to == two
+    ));
+
+    // What a newer version wrote there keeps nobody from deciding.
+    store.put(restart_key(&two));
+    assert!(store.seen().restart.is_empty() && store.seen().unreadable.is_none());
+}

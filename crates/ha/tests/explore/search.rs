@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use trilith_consensus::Revision;
-use trilith_ha::{ReportedData, Request, StoreView};
+use trilith_ha::{ReportedData, Request, Restart, StoreView};
 
 use super::world::{Action, Run, Setup, Store, World};
 
@@ -163,6 +163,7 @@ fn hash(world: &World, to: &mut DefaultHasher) {
             server.past,
             server.yielding,
             server.leaving,
+            server.old,
         ];
         flags.hash(to);
         server.long.hash(to);
@@ -224,6 +225,14 @@ fn hash_store(seen: &StoreView, to: &mut DefaultHasher) {
             } => (system_id, history).hash(to),
             _ => 0.hash(to),
         }
+    }
+    for (name, (restart, _)) in &seen.restart {
+        let restart = match restart {
+            Restart::Asked => 0,
+            Restart::Turn { term } => 1 + u8::from(*term == now),
+            Restart::Begun => 3,
+        };
+        (name, restart).hash(to);
     }
     match &seen.request {
         Some((Request::Switchover { to: name, term }, _)) => (1, name, *term == now).hash(to),

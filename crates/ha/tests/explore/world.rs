@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use trilith_base::ServerName;
 use trilith_consensus::{Command, Epoch, Outcome, Revision, Txn, View};
+use trilith_ha::operator::{self, Ask, Checked};
 use trilith_ha::{
     Data, History, Kind, LeaseSeen, Local, Lsn, Observed, Policy, Position, PrimarySeen, Process,
-    Ready, Request, SlotSeen, Standby, StartAs, Step, StopMode, StoreView, SyncInForce, SyncSet,
-    txn,
+    Ready, Request, RestartMove, SlotSeen, Standby, StartAs, Step, StopMode, StoreView,
+    SyncInForce, SyncSet, txn,
 };
 
 /// A server, by its place in the file.
@@ -55,8 +56,12 @@ pub struct Setup {
     pub founded: bool,
     pub writes: u8,
     pub faults: u8,
-    /// Requests of the operator: switchover, failover, pause, a server that stops.
+    /// Requests of the operator: switchover, failover, pause, a server that stops, restarts.
     pub requests: u8,
+    /// Restarts are the only ones.
+    pub restarts_alone: bool,
+    /// A restart is for settings of which replicas must not have less.
+    pub lowers: bool,
     /// Whether disks are lost, and a PostgreSQL does not start any more, among the faults.
     pub disks: bool,
     /// Whether servers may learn late what is in the store.
@@ -143,6 +148,8 @@ pub struct Server {
     pub queue: Vec<Step>,
     pub disk: Disk,
     pub run: Run,
+    /// It runs since before its restart was asked for.
+    pub old: bool,
 }
 
 #[derive(Clone)]
@@ -195,6 +202,8 @@ pub enum Action {
     Switchover(Option<Id>),
     Failover(Id),
     Leave(Id),
+    /// Of that server, or of all.
+    Restart(Option<Id>),
     Exit(Id),
     Pause,
     Resume,
@@ -228,6 +237,7 @@ impl World {
             queue: Vec::new(),
             disk,
             run: Run::Stopped,
+            old: false,
         };
         let mut world = Self {
             servers: (0..setup.servers)
@@ -348,6 +358,9 @@ impl World {
             primary,
             yielding: server.yielding && !long,
             request_for: if long { LONG } else { Duration::ZERO },
+            restart_for: (server.view.seen.restart.keys())
+                .map(|name| (name.clone(), if long { LONG } else { Duration::ZERO }))
+                .collect(),
             leaving: server.leaving,
         }
     }
@@ -384,6 +397,7 @@ impl World {
             standbys: Vec::new(),
             set_up: true,
             checkpointed: true,
+            lowers: false,
         };
         let process = match run {
             Run::Stopped => Process::Stopped,
@@ -411,6 +425,7 @@ impl World {
                 ready.in_recovery = false;
                 ready.open = *open;
                 ready.set_up = disk.set_up;
+                ready.lowers = self.setup.lowers && self.servers[me].old;
                 let trusting = match self.setup.bug {
                     Some(Bug::WidenedBeforeConfirmation) => *open,
                     Some(Bug::OpenedBeforeConfirmation) => !*open,
@@ -547,7 +562,11 @@ impl World {
                 actions.push(Action::Hiccup);
             }
         }
-        if self.requests > 0 {
+        if self.requests > 0 && self.store.seen.restart.is_empty() {
+            let all = (0..self.servers.len()).map(Some).chain([None]);
+            actions.extend(all.map(Action::Restart));
+        }
+        if self.requests > 0 && !self.setup.restarts_alone {
             if self.store.seen.request.is_none() && self.store.seen.record.is_some() {
                 actions.push(Action::Switchover(None));
                 for to in 0..self.servers.len() {
@@ -754,6 +773,21 @@ impl World {
                 self.requests -= 1;
                 self.get(me).leaving = true;
             }
+            Action::Restart(which) => {
+                let ask = Ask::Restart {
+                    servers: which.map(|one| self.name(one)).into_iter().collect(),
+                };
+                let servers = self.policy(0).servers;
+                let Ok(Checked::Do(order)) = operator::check(&ask, &self.store.seen, &servers)
+                else {
+                    return false;
+                };
+                for name in &order.servers {
+                    let server = self.get(id(name));
+                    server.old = server.run != Run::Stopped;
+                }
+                return self.ask(&order.txn);
+            }
             Action::Exit(me) => {
                 let server = &self.servers[me];
                 let held = server.view.seen.holder().map(id) == Some(me);
@@ -857,6 +891,7 @@ impl World {
             server.disk.clean = clean;
         }
         server.run = Run::Stopped;
+        server.old = false;
     }
 
     /// Carries out the next step of the plan. `false`: there is none.
@@ -997,6 +1032,16 @@ impl World {
             }
             Step::ForgetRequest { version } => return self.tell(me, &txn::end_request(version)),
             Step::ForgetReinit => return self.tell(me, &txn::end_reinit(&policy.me)),
+            Step::Restart(next) => {
+                if !self.tell(me, &next.txn(&policy.me)) {
+                    return false;
+                }
+                if let RestartMove::Done { server, .. } = &next
+                    && self.servers[id(server)].old
+                {
+                    self.wrong = Some(format!("{server} was not restarted, and counts as done"));
+                }
+            }
         }
         true
     }
@@ -1196,6 +1241,11 @@ impl World {
                 return Some(format!("{} does not stream", NAMES[*replica]));
             }
         }
+        for (name, (restart, _)) in &self.store.seen.restart {
+            if id(name) == primary || replicas.contains(&id(name)) {
+                return Some(format!("{name} is to be restarted: {restart:?}"));
+            }
+        }
         if self.setup.synchronous {
             let replicas: Vec<Id> = (0..self.servers.len())
                 .filter(|me| self.source(*me) == Some(primary))
@@ -1320,6 +1370,9 @@ impl std::fmt::Debug for World {
         }
         if let Some((request, _)) = &seen.request {
             writeln!(f, "  {request:?}")?;
+        }
+        for (name, (restart, _)) in &seen.restart {
+            writeln!(f, "  restart of {name}: {restart:?}")?;
         }
         for (me, server) in self.servers.iter().enumerate() {
             writeln!(

@@ -7,7 +7,7 @@ use trilith_base::ServerName;
 use trilith_consensus::{Epoch, Revision};
 use trilith_ha::{
     ClusterRecord, Data, History, Kind, LeaseSeen, Local, Lsn, Observed, Policy, Position,
-    PrimarySeen, Process, Ready, Record, Report, ReportedData, Request, SlotSeen, Standby,
+    PrimarySeen, Process, Ready, Record, Report, ReportedData, Request, Restart, SlotSeen, Standby,
     StoreView, SyncInForce, SyncSet,
 };
 
@@ -34,6 +34,7 @@ pub struct Scene {
     yielding: bool,
     leaving: bool,
     request_for: Duration,
+    restart_for: BTreeMap<ServerName, Duration>,
 }
 
 type Words<'a> = std::iter::Peekable<std::str::SplitWhitespace<'a>>;
@@ -66,6 +67,7 @@ impl Default for Scene {
             yielding: false,
             leaving: false,
             request_for: Duration::ZERO,
+            restart_for: BTreeMap::new(),
         }
     }
 }
@@ -104,6 +106,7 @@ impl Scene {
             primary: self.seen.clone(),
             yielding: self.yielding,
             request_for: self.request_for,
+            restart_for: self.restart_for.clone(),
             leaving: self.leaving,
         };
         let policy = Policy::new(self.me.clone(), self.servers.clone(), self.synchronous);
@@ -148,6 +151,7 @@ impl Scene {
             "reinit" => {
                 self.store.reinit.insert(name(&mut words)?);
             }
+            "restart" => self.restart(&mut words)?,
             "data" => self.data = data(&mut words)?,
             "process" => self.process = process(&mut words)?,
             "standby" => {
@@ -200,6 +204,30 @@ impl Scene {
             }
             other => return Err(format!("`{other}` is no state of a lease")),
         };
+        Ok(())
+    }
+
+    fn restart(&mut self, words: &mut Words<'_>) -> Result<(), String> {
+        let server = name(words)?;
+        let restart = match word(words)? {
+            "none" => {
+                self.store.restart.remove(&server);
+                return Ok(());
+            }
+            "asked" => Restart::Asked,
+            "turn" => Restart::Turn {
+                term: number(word(words)?)?,
+            },
+            "begun" => Restart::Begun,
+            other => return Err(format!("`{other}` is no state of a restart")),
+        };
+        let time = match words.next_if_eq(&"for") {
+            Some(_) => duration(word(words)?)?,
+            None => Duration::ZERO,
+        };
+        self.restart_for.insert(server.clone(), time);
+        let version = Revision(85);
+        self.store.restart.insert(server, (restart, version));
         Ok(())
     }
 
@@ -359,6 +387,7 @@ fn process(words: &mut Words<'_>) -> Result<Process, String> {
         standbys: Vec::new(),
         set_up: true,
         checkpointed: true,
+        lowers: false,
         history,
     };
     while let Some(first) = words.next() {
@@ -378,6 +407,7 @@ fn process(words: &mut Words<'_>) -> Result<Process, String> {
             "sync" => ready.sync.set = sync(words)?,
             "since" => ready.sync.since = lsn(word(words)?)?,
             "not-set-up" => ready.set_up = false,
+            "lowers" => ready.lowers = true,
             "not-checkpointed" => ready.checkpointed = false,
             "system" => ready.system_id = number(word(words)?)?,
             other => return Err(format!("`{other}` is nothing of a process")),

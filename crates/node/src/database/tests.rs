@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use trilith_consensus::{Epoch, Revision};
 use trilith_ha::{History, Local, Lsn, Position, Ready, Standby, SyncInForce, Tenure};
@@ -44,6 +44,7 @@ fn primary() -> Situation {
         standbys: vec![standby],
         set_up: true,
         checkpointed: true,
+        lowers: false,
     };
     let local = Local {
         data: Data::Ready {
@@ -65,6 +66,7 @@ fn primary() -> Situation {
         primary: None,
         yielding: false,
         request_for: Duration::ZERO,
+        restart_for: BTreeMap::new(),
         leaving: false,
     };
     Situation {

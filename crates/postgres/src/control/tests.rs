@@ -23,6 +23,11 @@ Backup end location:                  0/0
 End-of-backup record required:        no
 wal_level setting:                    replica
 wal_log_hints setting:                on
+max_connections setting:              200
+max_worker_processes setting:         8
+max_wal_senders setting:              10
+max_prepared_xacts setting:           0
+max_locks_per_xact setting:           64
 Maximum data alignment:               8
 Database block size:                  8192
 WAL block size:                       8192
@@ -52,6 +57,7 @@ fn a_crashed_primary() {
     assert!(control.checksums && control.wal_log_hints && !control.backup_end_required);
     assert_eq!(control.wal_block_size, 8192);
     assert_eq!(control.wal_segment_size, 16 << 20);
+    assert_eq!(control.hot_standby.0, [200, 8, 10, 0, 64]);
 }
 
 /// The labels that are read are the same in all of them; what differs lies between.

@@ -60,6 +60,9 @@ impl Instance {
             Err(_) => return self.starting("it is not yet as it was left"),
         };
         self.life.starting_since = None;
+        if self.note_hot_standby(until).await.is_err() {
+            return self.starting("it does not tell its settings");
+        }
         Process::Ready(Box::new(self.ready(&look)))
     }
 
@@ -218,6 +221,7 @@ impl Instance {
             .ready_since
             .map_or(Duration::ZERO, |at| now.since(at));
         self.failures.ready_for(ready_for);
+        let lowers = self.lowers(look);
         let ready = Ready {
             in_recovery: look.in_recovery,
             system_id: look.system_id,
@@ -241,6 +245,7 @@ impl Instance {
                 .primary
                 .as_ref()
                 .is_some_and(|primary| primary.timeline == look.checkpoint_timeline),
+            lowers,
         };
         self.publish_ready(look, &ready);
         self.life.last = Some(Box::new(ready.clone()));

@@ -10,6 +10,7 @@ use trilith_ha::{Lsn, Position, Ready, SyncSet};
 use super::line::Line;
 use super::settings::Settings;
 use crate::error::Error;
+use crate::hot_standby::HotStandby;
 use crate::limits::{QUICK_DEATH_MAX, RESTART_CALM};
 
 /// Of one postmaster, from its start (or its adoption) to its end.
@@ -37,6 +38,8 @@ pub(super) struct Life {
     /// As a primary: who confirms commits. `None`: a step was dropped that was changing it, or nobody has
     /// looked yet.
     pub confirmed: Option<Confirmed>,
+    /// What it was started with of what replicas must not have less of.
+    pub hot_standby: Option<HotStandby>,
     /// What was to be in force before the application is let in.
     pub wanted: Option<SyncSet>,
     /// Whether sessions that are not ours are ended when they are seen.

@@ -59,7 +59,7 @@ impl Instance {
         let dir = self.options.data_dir.clone();
         let binaries = self.any_binaries()?;
         self.remove_stub_histories()?;
-        self.write_config(&dir, &settings)?;
+        let raised = self.write_start_config(&settings).await?;
         let kind = match how {
             StartAs::Primary { .. } => Kind::Primary,
             StartAs::Replica { .. } => Kind::Replica,
@@ -68,14 +68,19 @@ impl Instance {
         self.log_start = logfile::length(&self.options.log_file);
         let postmaster = Postmaster::start(&binaries, &self.owner, &self.options).await?;
         self.life = Life::started(postmaster.pid());
-        self.life.settings = Some(settings);
+        self.life.settings = Some(settings.clone());
         if let StartAs::Primary { sync } = how {
             self.life.wanted = Some(sync.clone());
             self.life.keep_clients_out = true;
         }
         self.postmaster = Some(postmaster);
         self.disk.parted = false;
-        self.wait_until_ready().await
+        self.wait_until_ready().await?;
+        match raised {
+            // From here on the files say what is wanted, and PostgreSQL what waits for a restart.
+            true => self.reload(settings).await,
+            false => Ok(()),
+        }
     }
 
     /// Waits for as long as the process lives: recovery takes its time. Says what it waits for.

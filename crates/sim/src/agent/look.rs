@@ -222,6 +222,7 @@ impl Agent {
             },
             set_up: database.set_up,
             checkpointed: database.checkpoint_timeline == history.end.timeline,
+            lowers: false,
             history,
         }))
     }
