@@ -79,7 +79,9 @@ impl Planner<'_> {
             }
         }
         let failures = self.o.local.failures;
-        if failures > 0 && self.others_may_succeed(record) {
+        // Each time that nobody else came although there was room, it is tried once more.
+        let others = self.others_may_succeed(record);
+        if others && failures > record.retaken {
             return self.give_up("PostgreSQL does not start here");
         }
         let how = match kind {
@@ -90,6 +92,7 @@ impl Planner<'_> {
         };
         let why = match failures {
             0 => "this server holds the lease".to_owned(),
+            _ if others => "it failed before, and nobody else took over".to_owned(),
             _ => format!("it failed {failures} times, and nobody else may take over"),
         };
         Plan::one(CALM, Step::Start { how }, why)
