@@ -10,6 +10,7 @@ mod boot;
 mod clock;
 mod duration;
 mod name;
+mod settings;
 mod size;
 
 pub use backoff::Backoff;
@@ -17,4 +18,5 @@ pub use boot::BootTime;
 pub use clock::{Clock, SystemClock};
 pub use duration::{ParseDurationError, format_duration, parse_duration};
 pub use name::{InvalidName, ServerName};
+pub use settings::is_set_by_trilith;
 pub use size::{ByteSize, ParseSizeError};

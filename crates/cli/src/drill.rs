@@ -17,6 +17,7 @@ mod sql_session;
 mod sql_verify;
 mod sql_watch;
 mod watch;
+mod words;
 
 pub use args::Arguments;
 pub use run::run;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use trilith_base::ServerName;
+use trilith_base::{ServerName, is_set_by_trilith};
 
 use crate::error::OptionsError;
 use crate::limits::{
@@ -279,40 +279,6 @@ pub fn slot_name(server: &ServerName) -> String {
     format!("{}_{hash:016x}", &full[..IDENTIFIER_BYTES_MAX - 17])
 }
 
-/// Settings that follow from the rest of the configuration, or whose change would break replication,
-/// fencing or adoption.
-const OURS: &[&str] = &[
-    "cluster_name",
-    "config_file",
-    "data_directory",
-    "external_pid_file",
-    "full_page_writes",
-    "hba_file",
-    "hot_standby",
-    "ident_file",
-    "lc_messages",
-    "listen_addresses",
-    "log_destination",
-    "log_directory",
-    "log_filename",
-    "logging_collector",
-    "max_replication_slots",
-    "max_wal_senders",
-    "password_encryption",
-    "port",
-    "primary_conninfo",
-    "primary_slot_name",
-    "promote_trigger_file",
-    "restart_after_crash",
-    "ssl",
-    "synchronous_standby_names",
-    "unix_socket_directories",
-    "unix_socket_group",
-    "unix_socket_permissions",
-    "wal_level",
-    "wal_log_hints",
-];
-
 fn check_parameter(name: &str, value: &str) -> Result<(), OptionsError> {
     let error = |why: &'static str| OptionsError::Parameter {
         name: name.to_owned(),
@@ -331,7 +297,7 @@ fn check_parameter(name: &str, value: &str) -> Result<(), OptionsError> {
             "that is not the name of a PostgreSQL setting: use a-z, 0-9 and _",
         ));
     }
-    if OURS.contains(&name) || name.starts_with("recovery_target") || name.starts_with("ssl_") {
+    if is_set_by_trilith(name) {
         return Err(error("Trilith sets this one itself; leave it out"));
     }
     if matches!(name, "include" | "include_dir" | "include_if_exists") {

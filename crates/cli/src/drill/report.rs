@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::words::{all_ready, ms, seconds, verdict};
 use super::{GAP_GOAL, ORPHAN_YIELDS, RECOVERY};
 
 /// All times count from the start of the drill.
@@ -213,19 +214,11 @@ impl Report {
             false => overlaps.join("; "),
         };
         line("two at once", &format!("{overlaps}; goal never"));
-        let recovered = match facts.recovered {
-            Some(at) => format!(
-                "{} after the repair, itself {} after the fault",
-                seconds(at.saturating_sub(facts.healed)),
-                seconds(facts.healed.saturating_sub(facts.injected))
-            ),
-            None => "no".to_owned(),
-        };
-        line("all ready", &recovered);
-        match self.broken.is_empty() {
-            true => line("verdict", "kept"),
-            false => line("verdict", &format!("broken: {}", self.broken.join("; "))),
-        }
+        line(
+            "all ready",
+            &all_ready(facts.injected, facts.healed, facts.recovered),
+        );
+        line("verdict", &verdict(&self.broken));
         text
     }
 
@@ -337,14 +330,6 @@ fn overlaps(facts: &Facts) -> Vec<Overlap> {
 fn with(mut value: Value, key: &str, field: Value) -> Value {
     value[key] = field;
     value
-}
-
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{:.2} s", time.as_secs_f64())
 }
 
 /// Counted from the fault, as all moments in the text are.

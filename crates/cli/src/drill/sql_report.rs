@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::words::{all_ready, ms, seconds, verdict};
 use super::{GAP_TOLD, RECOVERY};
 
 /// A server that took a write, on which line of history. A server that becomes the primary again
@@ -354,20 +355,13 @@ impl Report {
             line("replicas", &replicas.join("; "));
         }
         if let Some(disturbance) = &facts.disturbance {
-            let recovered = match disturbance.recovered {
-                Some(at) => format!(
-                    "{} after the repair, itself {} after the fault",
-                    seconds(at.saturating_sub(disturbance.healed)),
-                    seconds(disturbance.healed.saturating_sub(disturbance.injected))
-                ),
-                None => "no".to_owned(),
-            };
-            line("all ready", &recovered);
+            let (injected, healed) = (disturbance.injected, disturbance.healed);
+            line(
+                "all ready",
+                &all_ready(injected, healed, disturbance.recovered),
+            );
         }
-        match self.broken.is_empty() {
-            true => line("verdict", "kept"),
-            false => line("verdict", &format!("broken: {}", self.broken.join("; "))),
-        }
+        line("verdict", &verdict(&self.broken));
         text
     }
 
@@ -560,14 +554,6 @@ fn most_running(running: &[Running]) -> usize {
         running.iter().filter(runs).count()
     };
     starts.map(at).max().unwrap_or(0)
-}
-
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{:.2} s", time.as_secs_f64())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use toml::de::DeValue;
+use trilith_base::is_set_by_trilith;
 
 use super::app::os_user;
 use super::field::Field;
@@ -12,40 +13,6 @@ use crate::diagnostics::{Diagnostic, quoted};
 use crate::limits::{ITEMS_MAX, PARAMETER_BYTES_MAX, PARAMETERS_MAX};
 use crate::model::{Database, DatabaseUser, FurtherDatabase, Synchronous};
 use crate::values::InvalidValue;
-
-/// Settings that follow from the rest of the file, or whose change would break replication. The
-/// `postgres` crate refuses the same ones.
-const PARAMETERS_OURS: [&str; 29] = [
-    "cluster_name",
-    "config_file",
-    "data_directory",
-    "external_pid_file",
-    "full_page_writes",
-    "hba_file",
-    "hot_standby",
-    "ident_file",
-    "lc_messages",
-    "listen_addresses",
-    "log_destination",
-    "log_directory",
-    "log_filename",
-    "logging_collector",
-    "max_replication_slots",
-    "max_wal_senders",
-    "password_encryption",
-    "port",
-    "primary_conninfo",
-    "primary_slot_name",
-    "promote_trigger_file",
-    "restart_after_crash",
-    "ssl",
-    "synchronous_standby_names",
-    "unix_socket_directories",
-    "unix_socket_group",
-    "unix_socket_permissions",
-    "wal_level",
-    "wal_log_hints",
-];
 
 pub(super) fn database(table: &Table<'_>) -> Option<Database> {
     let name = table.parsed("name", sql_name);
@@ -343,9 +310,11 @@ fn parameters(field: &Field<'_, '_>) -> Option<BTreeMap<String, String>> {
                 ),
             );
         }
-        if name.value == "synchronous_commit" && matches!(text.as_str(), "off" | "local" | "remote_write")
+        if name.value == "synchronous_commit"
+            && matches!(text.as_str(), "off" | "local" | "remote_write")
         {
-            let message = format!("with `synchronous_commit = {text}` acknowledged writes may be lost");
+            let message =
+                format!("with `synchronous_commit = {text}` acknowledged writes may be lost");
             field.push(Diagnostic::warning(value.span(), message).with_help(
                 "commits wait for replicas as `synchronous` says; a single session may ask for less",
             ));
@@ -370,10 +339,7 @@ fn why_no_parameter(name: &str) -> Option<InvalidValue> {
                 .help("settings are written as in postgresql.conf, with a-z, 0-9 and `_`"),
         );
     }
-    let ours = PARAMETERS_OURS.contains(&name)
-        || name.starts_with("recovery_target")
-        || name.starts_with("ssl_");
-    if ours {
+    if is_set_by_trilith(name) {
         let help = match name {
             "port" => "leave it out; the port is `ports.postgres`",
             "synchronous_standby_names" => "leave it out; say `database.synchronous` instead",
