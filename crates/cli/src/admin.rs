@@ -166,13 +166,12 @@ fn exchange(
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     let body = body.map_or_else(String::new, Value::to_string);
-    let head = format!(
+    let request = format!(
         "{method} {path} HTTP/1.0\r\nHost: trilith\r\nConnection: close\r\nUser-Agent: trilith\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body.as_bytes())?;
+    stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
     http::parse(&bytes)

@@ -15,6 +15,7 @@ fn serve(answer: &'static str) -> (tempfile::TempDir, PathBuf, thread::JoinHandl
         let (mut stream, _) = listener.accept().unwrap();
         let mut asked = Vec::new();
         let mut chunk = [0; 1024];
+        // What it asks with is written at once, head and body.
         while !asked.ends_with(b"}") && !asked.ends_with(b"\r\n\r\n") {
             let read = stream.read(&mut chunk).unwrap();
             asked.extend_from_slice(&chunk[..read]);
