@@ -14,7 +14,7 @@ use trilith_base::{BootTime, ServerName};
 use trilith_cluster::Cluster;
 use trilith_consensus::{Epoch, Membership, Outcome, Revision, Store, StoreError, Txn, View};
 use trilith_ha::{
-    LeaseSeen, Memory, Observed, Plan, Policy, PrimarySeen, Process, StartAs, Step, StoreView, txn,
+    LeaseSeen, Memory, Observed, Plan, Policy, PrimarySeen, Process, StartAs, Step, txn,
 };
 
 use crate::environment::{SimEnvironment, Sleep, Timeout, spawn_for};
@@ -57,6 +57,7 @@ pub fn run(
         failed_steps: 0,
         known: None,
         unheard_since: None,
+        starting_since: None,
     };
     let owner = executor().current();
     let cluster = cluster.clone();
@@ -99,6 +100,8 @@ struct Agent {
     /// The process seen last, and since when it was ready.
     known: Option<(u64, Option<BootTime>)>,
     unheard_since: Option<BootTime>,
+    /// The process that does not take connections, and since when.
+    starting_since: Option<(u64, BootTime)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,12 +321,11 @@ impl Agent {
         let viewed: Work<'_, ()> = Box::pin(async move {
             let _ = view.changed().await;
         });
-        let (world, server, life) = (self.world.clone(), self.server, self.life());
+        let life = self.life();
+        let mut lives = self.world.lives_of_postgres(self.server);
         let ended: Work<'_, ()> = Box::pin(async move {
-            while life.is_some() && world.life_of_postgres(server) == life {
-                Sleep::new(LOOK_INTERVAL_BUSY / 10).await;
-            }
-            if life.is_none() {
+            let ended = lives.wait_for(|now| life.is_some() && *now != life).await;
+            if ended.map(drop).is_err() {
                 std::future::pending::<()>().await;
             }
         });
@@ -345,6 +347,7 @@ fn epoch(lease: &LeaseSeen) -> Result<Epoch, String> {
 
 /// What a plan was made from, as far as it ends what is under way.
 struct Changed {
+    world: Arc<World>,
     view: watch::Receiver<Arc<View>>,
     keeper: Arc<Keeper>,
     leave: watch::Receiver<bool>,
@@ -357,6 +360,7 @@ struct Changed {
 impl Changed {
     fn new(agent: &Agent, observed: &Observed) -> Self {
         Self {
+            world: agent.world.clone(),
             view: agent.view.clone(),
             keeper: agent.keeper.clone(),
             leave: agent.leave.clone(),
@@ -389,7 +393,7 @@ impl Changed {
         if self.mine && !valid {
             return true;
         }
-        let store = StoreView::read(&self.view.borrow());
+        let store = self.world.store_view(&self.view.borrow());
         // Taking the lease is what is under way then.
         let taken = !self.mine && self.lease.is_none() && tenure.is_some() && valid;
         !taken && (store.lease != self.lease || (store.term() != self.term && !self.mine))

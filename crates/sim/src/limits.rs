@@ -69,6 +69,10 @@ pub const QUICK_DEATH_MAX: Duration = Duration::from_secs(10);
 pub const RESTART_CALM: Duration = Duration::from_secs(30);
 /// A fast shutdown that takes longer becomes an immediate one.
 pub const STOP_FAST_MAX: Duration = Duration::from_secs(5);
+/// A PostgreSQL that does not end within this after an immediate stop is killed.
+pub const STOP_IMMEDIATE_MAX: Duration = Duration::from_millis(500);
+/// For the end of recovery after the order to promote.
+pub const PROMOTE_TIMEOUT: Duration = Duration::from_secs(30);
 /// `wal_sender_timeout`.
 pub const SENDER_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the end of a suspend, past the deadline, until the guard has looked at the clock and acted: beside
@@ -78,5 +82,7 @@ pub const GUARD_ACTS: Duration = Duration::from_millis(50);
 /// 20 s, and copies, recoveries and the patience for absent replicas come on top.
 pub const DATABASE_HEALED_WITHIN: Duration = Duration::from_secs(60);
 /// With a database, faults begin and end later: it has to be founded and copied first.
-pub const DATABASE_FOUNDED_WITHIN: Duration = Duration::from_secs(15);
-pub const DATABASE_FAULTS_FOR: Duration = Duration::from_secs(45);
+pub const DATABASE_FOUNDED_WITHIN: Duration = Duration::from_secs(10);
+pub const DATABASE_FAULTS_FOR: Duration = Duration::from_secs(32);
+/// Fewer acknowledged writes than that show nothing.
+pub const WRITES_MIN: u64 = 20;

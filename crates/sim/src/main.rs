@@ -26,9 +26,9 @@ struct Args {
     /// Print what happened, line by line; RUST_LOG adds the servers' own log.
     #[arg(long)]
     trace: bool,
-    /// With a database on every server.
+    /// The store and the floating addresses alone.
     #[arg(long)]
-    database: bool,
+    without_database: bool,
     /// Put this mistake in, to see whether it is noticed.
     #[arg(long)]
     plant: Option<Plant>,
@@ -49,14 +49,17 @@ fn main() -> ExitCode {
         .init();
     let settings = Settings {
         plant: args.plant,
-        database: args.database || args.plant.is_some_and(Plant::is_of_the_database),
+        database: match args.plant {
+            Some(plant) => plant.is_of_the_database(),
+            None => !args.without_database,
+        },
         trace: args.trace,
     };
     let (first, count) = args.seed.map_or((args.first, args.seeds), |seed| (seed, 1));
     let began = Instant::now();
     let reports = run_all(first, count, args.jobs.unwrap_or(0), settings);
     let failed: Vec<&Report> = reports.iter().filter(|r| r.violation.is_some()).collect();
-    summary(&reports, began.elapsed());
+    summary(&reports, began.elapsed(), settings.database);
     if failed.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -97,19 +100,20 @@ fn tell(report: &Report, settings: Settings) {
     // A closed pipe ends nothing here.
     let _ = out.write_all(report.trace.as_bytes());
     if let Some(violation) = &report.violation {
-        let database = if settings.database { " --database" } else { "" };
-        let plant = settings
-            .plant
-            .map_or(String::new(), |plant| format!(" --plant {plant}"));
+        let how = match settings.plant {
+            Some(plant) => format!(" --plant {plant}"),
+            None if settings.database => String::new(),
+            None => " --without-database".to_owned(),
+        };
         let _ = writeln!(
             out,
-            "seed {} failed: {violation}\n  again: cargo run -p trilith-sim --bin trilith-sim -- --seed {}{database}{plant} --trace",
+            "seed {} failed: {violation}\n  again: cargo run -p trilith-sim --bin trilith-sim -- --seed {}{how} --trace",
             report.seed, report.seed
         );
     }
 }
 
-fn summary(reports: &[Report], took: Duration) {
+fn summary(reports: &[Report], took: Duration, database: bool) {
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     let failed = reports.iter().filter(|r| r.violation.is_some()).count();
     let slowest = reports.iter().map(|r| r.healed_after).max();
@@ -132,13 +136,18 @@ fn summary(reports: &[Report], took: Duration) {
         slowest.unwrap_or_default(),
         longest.unwrap_or_default(),
     );
-    if sum(|r| r.writes) > 0 {
+    if database {
+        let fewest = reports.iter().map(|r| r.writes).min();
         let _ = writeln!(
             out,
-            "the database: {} writes acknowledged, {} reads, {} promotions, fenced {} times by the guard",
+            "the database: {} writes acknowledged, at least {} in each seed, {} reads; {} faults of its own and \
+             orders, {} promotions, {} failovers to another server; stopped {} times by the guard",
             sum(|r| r.writes),
+            fewest.unwrap_or_default(),
             sum(|r| r.reads),
+            sum(|r| r.database_faults as u64),
             sum(|r| r.promotions),
+            sum(|r| r.failovers),
             sum(|r| r.fenced),
         );
     }

@@ -3,6 +3,7 @@
 //!
 //! The process belongs to the machine: it outlives the server's own process, and its end.
 
+mod check;
 mod clients;
 mod commit;
 mod life;
@@ -12,15 +13,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use trilith_base::BootTime;
 use trilith_ha::{History, Kind, Lsn, Position, SyncSet};
 
+pub use check::Seen;
 pub use clients::run as run_clients;
 pub use life::run as run_machines;
 
 use crate::environment::Sleep;
-use crate::executor::{Nanos, executor};
-use crate::limits::{AFTER_SUSPEND, GUARD_ACTS};
+use crate::executor::Nanos;
 use crate::world::{World, lock, name_of, server_name};
 
 /// Bytes of one entry: so large that a server falls behind by more than what counts as caught up.
@@ -70,7 +72,9 @@ pub struct Database {
     /// How many entries are safely on disk.
     pub flushed: usize,
     pub checkpoint_timeline: u32,
-    pub process: Option<Process>,
+    process: Option<Process>,
+    /// Of the process, for those who wait for its end.
+    lives: watch::Sender<Option<u64>>,
     pub frozen: bool,
     /// Nothing can be started.
     pub disk_full: bool,
@@ -99,7 +103,6 @@ pub struct Process {
     pub in_recovery: bool,
     /// Sessions have been ended.
     pub stopping: bool,
-    pub began: Nanos,
     pub role_since: Nanos,
     pub ready_since: Nanos,
     // As a replica.
@@ -107,6 +110,8 @@ pub struct Process {
     /// Connection of the WAL receiver.
     pub receiver: Option<u64>,
     pub waits_since: Option<Nanos>,
+    /// It was told to end recovery, and the number that the new timeline is to have.
+    pub promoting: Option<u32>,
     // As a primary.
     pub open: bool,
     pub conf: Confirm,
@@ -163,6 +168,7 @@ impl Databases {
             flushed: 0,
             checkpoint_timeline: 0,
             process: None,
+            lives: watch::channel(None).0,
             frozen: false,
             disk_full: false,
             guard: Guard::default(),
@@ -201,6 +207,30 @@ impl Database {
         self.process.as_ref().map(|process| process.life)
     }
 
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    pub fn begin_process(&mut self, process: Process) {
+        self.lives.send_replace(Some(process.life));
+        self.process = Some(process);
+    }
+
+    /// Whether there was one.
+    pub fn end_process(&mut self) -> bool {
+        self.lives.send_replace(None);
+        self.process.take().is_some()
+    }
+
+    /// The data are gone, and their disk is an empty one.
+    pub fn lose_data(&mut self) {
+        self.end_process();
+        self.wal.clear();
+        (self.flushed, self.state, self.system) = (0, State::Missing, 0);
+        (self.kind, self.clean, self.unfounded) = (Kind::Replica, true, false);
+        self.set_up = false;
+    }
+
     /// What is safely on this disk.
     pub fn history(&self) -> History {
         history(&self.wal[..self.flushed])
@@ -229,7 +259,7 @@ impl Database {
 
     /// Of what is not on disk, a crash leaves any part.
     fn crash(&mut self, draw: impl Fn(u64) -> u64) {
-        if self.process.take().is_some() {
+        if self.end_process() {
             let unsafe_part = self.wal.len() - self.flushed;
             let kept = draw(unsafe_part as u64 + 1) as usize;
             self.wal.truncate(self.flushed + kept);
@@ -250,16 +280,22 @@ impl Process {
         matches!(&self.conf, Confirm::Set(set) if set.is_alone())
     }
 
-    /// A replica has confirmed: the process that heard it lets commits go, by what it knows.
+    /// A replica has confirmed: the process that heard it lets commits go. How many have to confirm is what
+    /// that process knows; whether a replica counts is what the process of that one knows (syncrep.c,
+    /// `SyncRepGetCandidateStandbys`).
     fn release(&mut self, conf: &Confirm, by: usize) {
         let Confirm::Set(set) = conf else {
             return;
         };
-        if set.is_alone() || !set.members.contains(&server_name(by)) {
+        let counts = |replica: usize, conf: &Confirm| match conf {
+            Confirm::Set(set) => set.members.contains(&server_name(replica)),
+            Confirm::Nobody => false,
+        };
+        if set.is_alone() || !counts(by, conf) {
             return;
         }
-        let members = self.senders.iter();
-        let members = members.filter(|(replica, _)| set.members.contains(&server_name(**replica)));
+        let senders = self.senders.iter();
+        let members = senders.filter(|(replica, sender)| counts(**replica, &sender.conf));
         let mut flushed: Vec<usize> = members.map(|(_, sender)| sender.flushed).collect();
         flushed.sort_unstable_by(|a, b| b.cmp(a));
         if let Some(up_to) = flushed.get(set.acks - 1) {
@@ -336,6 +372,11 @@ impl World {
         lock(&self.databases).process(server, life).is_some()
     }
 
+    /// Which process there is.
+    pub fn lives_of_postgres(&self, server: usize) -> watch::Receiver<Option<u64>> {
+        lock(&self.databases).servers[server].lives.subscribe()
+    }
+
     /// SIGKILL to every process of it.
     pub fn kill_postgres(&self, server: usize, why: &str) {
         let mut databases = lock(&self.databases);
@@ -363,98 +404,5 @@ impl World {
         }
         self.kill_postgres(server, "the machine ended");
         lock(&self.databases).servers[server].guard = Guard::default();
-    }
-
-    /// Called at every step: never two that are writable, but for a moment after a suspend.
-    pub fn check_primaries(&self) {
-        if self.shape.database.is_none() {
-            return;
-        }
-        let primaries: Vec<usize> = {
-            let databases = lock(&self.databases);
-            let all = databases.servers.iter().enumerate();
-            let primary = all.filter(|(_, database)| database.is_primary());
-            primary.map(|(server, _)| server).collect()
-        };
-        if primaries.len() < 2 {
-            return;
-        }
-        let now = executor().now();
-        let grace = crate::environment::nanos(AFTER_SUSPEND + GUARD_ACTS);
-        let counts = |server: &usize| {
-            let kernel = lock(&self.kernel);
-            !kernel.sleeps(*server) && !kernel.woke_within(*server, now, grace)
-        };
-        let awake: Vec<&str> = primaries
-            .iter()
-            .filter(|server| counts(server))
-            .map(|server| name_of(*server))
-            .collect();
-        if awake.len() > 1 {
-            self.violate(format!("two primaries: {}", awake.join(" and ")));
-        }
-    }
-
-    /// Everything that anybody was told or shown is there.
-    pub fn check_complete(&self, server: usize, what: &str) {
-        if !self.is_synchronous() {
-            return;
-        }
-        let databases = lock(&self.databases);
-        let wal = databases.servers[server].wal.iter();
-        let there: BTreeSet<u64> = wal.map(|entry| entry.id).collect();
-        let told = databases.acknowledged.keys().chain(&databases.shown);
-        let lost: Vec<u64> = told.filter(|id| !there.contains(id)).copied().collect();
-        drop(databases);
-        if !lost.is_empty() {
-            let name = name_of(server);
-            self.violate(format!("{name} {what} without writes {lost:?}"));
-        }
-    }
-
-    /// What is missing: one primary, open to everybody, and all others stream from it; commits wait for
-    /// half of them. `None`: nothing, or there is no database.
-    pub fn database_lacks(&self) -> Option<String> {
-        let synchronous = self.shape.database?;
-        let servers = self.shape.servers;
-        let databases = lock(&self.databases);
-        let all = databases.servers.iter();
-        let primaries: Vec<usize> = (0..servers)
-            .filter(|server| databases.servers[*server].is_primary())
-            .collect();
-        let [primary] = primaries[..] else {
-            let primaries: Vec<&str> = primaries.into_iter().map(name_of).collect();
-            return Some(format!("primaries: {primaries:?}"));
-        };
-        let name = name_of(primary);
-        let process = databases.servers[primary].process.as_ref()?;
-        if !process.open || process.stopping {
-            return Some(format!("{name} is not open"));
-        }
-        let end = databases.servers[primary].flushed;
-        for (server, other) in all.enumerate().filter(|(server, _)| *server != primary) {
-            let streams = process.senders.contains_key(&server);
-            let close = other.flushed + 20 > end;
-            if !streams || !close {
-                return Some(format!("{} does not follow {name}", name_of(server)));
-            }
-        }
-        let others = (0..servers).filter(|server| *server != primary);
-        let target = match synchronous {
-            true => SyncSet::majority(others.map(server_name).collect()),
-            false => SyncSet::alone(),
-        };
-        let cluster = self.cluster(primary)?;
-        let view = trilith_consensus::Store::view(&*cluster).borrow().clone();
-        let record = trilith_ha::StoreView::read(&view).record;
-        match record {
-            Some((record, _)) if record.open && record.sync == target => None,
-            Some((record, _)) => Some(format!("the record is {record}")),
-            None => Some("there is no record".to_owned()),
-        }
-    }
-
-    pub fn is_synchronous(&self) -> bool {
-        self.shape.database == Some(true)
     }
 }

@@ -13,7 +13,7 @@ use crate::executor::{Executor, Nanos, WORLD};
 use crate::faults;
 use crate::limits::{
     DATABASE_FAULTS_FOR, DATABASE_FOUNDED_WITHIN, DATABASE_HEALED_WITHIN, FAULTS_FOR,
-    FOUNDED_WITHIN, HEALED_WITHIN, STACK_BYTES,
+    FOUNDED_WITHIN, HEALED_WITHIN, STACK_BYTES, WRITES_MIN,
 };
 use crate::load;
 use crate::plant::Plant;
@@ -55,6 +55,10 @@ pub struct Report {
     pub writes: u64,
     pub reads: u64,
     pub promotions: u64,
+    /// How often another server became the primary.
+    pub failovers: u64,
+    /// Of `faults`, those of PostgreSQL and what operators asked of it.
+    pub database_faults: usize,
     /// How often the guard had to stop PostgreSQL.
     pub fenced: u64,
 }
@@ -122,6 +126,7 @@ fn simulate(seed: u64, settings: Settings) -> Report {
     if settings.database {
         postgres::run_machines(&world);
         let events = faults::database::plan(seed, world.shape.servers, from, until);
+        report.database_faults = events.len();
         report.faults += events.len();
         faults::database::run(&world, events);
     }
@@ -143,6 +148,13 @@ fn simulate(seed: u64, settings: Settings) -> Report {
             None => Err(executor.within(WORLD, || what_is_not_healed(&world))),
         };
     }
+    let counts = lock(&world.databases).counts;
+    if result.is_ok() && settings.database && counts.written < WRITES_MIN {
+        let written = counts.written;
+        result = Err(format!(
+            "only {written} writes of the database were acknowledged"
+        ));
+    }
     if let Err(text) = result {
         world.note(format_args!("FAILED {text}"));
         report.violation = Some(text);
@@ -157,7 +169,7 @@ fn simulate(seed: u64, settings: Settings) -> Report {
     report.grants = lock(&world.watcher).grants;
     report.syncs = world.disks.iter().map(|disk| disk.syncs()).sum();
     report.polls = executor.polls();
-    let counts = lock(&world.databases).counts;
+    report.failovers = lock(&world.seen).failovers();
     (report.writes, report.reads) = (counts.written, counts.read);
     (report.promotions, report.fenced) = (counts.promotions, counts.fenced);
     world.finish();

@@ -52,6 +52,7 @@ pub fn watch(world: &Arc<World>, server: usize, cluster: &Arc<Cluster<SimEnviron
             if let Err(text) = found {
                 follower.violate(text);
             }
+            follower.check_record(&view);
             before = view;
             if views.changed().await.is_err() {
                 return;

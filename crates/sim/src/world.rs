@@ -23,7 +23,7 @@ use crate::kernel::Kernel;
 use crate::limits::RATE_PPM_MAX;
 use crate::network::Network;
 use crate::plant::Plant;
-use crate::postgres::Databases;
+use crate::postgres::{Databases, Seen};
 use crate::trace::Trace;
 use crate::{agent, holder, watcher};
 
@@ -58,6 +58,8 @@ pub struct World {
     pub kernel: Mutex<Kernel>,
     pub watcher: Mutex<watcher::Watcher>,
     pub databases: Mutex<Databases>,
+    /// What was seen of it in the store.
+    pub seen: Mutex<Seen>,
     servers: Mutex<Vec<Server>>,
     rng: Mutex<SmallRng>,
     violation: Mutex<Option<String>>,
@@ -123,6 +125,7 @@ impl World {
             history: Mutex::default(),
             kernel: Mutex::new(Kernel::new(shape.servers)),
             watcher: Mutex::default(),
+            seen: Mutex::default(),
             databases: Mutex::new(Databases::new(shape.servers)),
             servers: Mutex::new(servers.collect()),
             rng: Mutex::new(rng),

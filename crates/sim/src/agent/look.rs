@@ -74,7 +74,8 @@ impl Agent {
     }
 
     fn read_view(&mut self) -> StoreView {
-        let mut store = StoreView::read(&self.view.borrow_and_update());
+        let view = self.view.borrow_and_update().clone();
+        let mut store = StoreView::clone(&self.world.store_view(&view));
         if self.world.shape.plant == Some(Plant::StaleReplicaPromoted)
             && let Some((record, _)) = &mut store.record
             && store.lease.is_none()
@@ -111,6 +112,7 @@ impl Agent {
         }
         self.unheard_since = None;
         self.count_failures();
+        self.note_starting();
         let now = executor().now();
         let databases = lock(&self.world.databases);
         let database = &databases.servers[self.server];
@@ -143,11 +145,23 @@ impl Agent {
         }
     }
 
+    /// Since when it has been seen not to take connections.
+    fn note_starting(&mut self) {
+        let databases = lock(&self.world.databases);
+        let process = databases.servers[self.server].process();
+        let starting = process.filter(|process| !process.ready || process.stopping);
+        let known = self.starting_since;
+        self.starting_since = starting.map(|process| match known {
+            Some((life, since)) if life == process.life => (life, since),
+            _ => (process.life, boot_time()),
+        });
+    }
+
     /// One that ended by itself soon after it was ready has failed.
     fn count_failures(&mut self) {
         let (now, nanos) = (boot_time(), executor().now());
         let databases = lock(&self.world.databases);
-        let process = databases.servers[self.server].process.as_ref();
+        let process = databases.servers[self.server].process();
         let seen = process.map(|process| {
             let ready = Duration::from_nanos(nanos.saturating_sub(process.ready_since));
             (process.life, process.ready.then(|| now - ready))
@@ -165,13 +179,16 @@ impl Agent {
     }
 
     fn process(&self, database: &Database, now: Nanos) -> Process {
-        let Some(process) = &database.process else {
+        let Some(process) = database.process() else {
             return Process::Stopped;
         };
         let ago = |since: Nanos| Duration::from_nanos(now.saturating_sub(since));
-        if !process.ready {
+        // Either way it says that it does not take connections.
+        if !process.ready || process.stopping {
+            let now = boot_time();
+            let since = self.starting_since.map_or(now, |(_, since)| since);
             return Process::Starting {
-                since: ago(process.began),
+                since: now.since(since),
             };
         }
         let confirmed = process.confirmed.as_ref();
@@ -260,10 +277,7 @@ impl Agent {
         let seen = {
             let databases = lock(&world.databases);
             let database = &databases.servers[at];
-            let process = database
-                .process
-                .as_ref()
-                .filter(|p| p.ready && !p.stopping)?;
+            let process = database.process().filter(|p| p.ready && !p.stopping)?;
             PrimarySeen {
                 server: server_name(at),
                 is_primary: !process.in_recovery,

@@ -10,7 +10,7 @@ use trilith_ha::{Kind, StartAs, Step, StopMode, SyncSet};
 use super::{Agent, Work};
 use crate::environment::{Sleep, Timeout, spawn_for};
 use crate::executor::{WORLD, executor};
-use crate::limits::{PROVE_TIMEOUT, STOP_FAST_MAX};
+use crate::limits::{PROMOTE_TIMEOUT, PROVE_TIMEOUT, STOP_FAST_MAX, STOP_IMMEDIATE_MAX};
 use crate::plant::Plant;
 use crate::postgres::{Confirm, Confirmed, Database, Process, State, fork, history};
 use crate::world::{World, lock, name_of, server_name};
@@ -146,11 +146,18 @@ impl Agent {
             return;
         };
         if mode == StopMode::Fast {
+            // It goes on whatever becomes of the agent.
+            let (world, server) = (self.world.clone(), self.server);
+            let stopping = spawn_for(WORLD, async move { world.stop_fast(server, life).await });
             let patience = Sleep::new(STOP_FAST_MAX);
-            let stopping: Work<'_, ()> = Box::pin(self.world.stop_fast(self.server, life));
             let _ = Timeout::new(patience, stopping).await;
-        } else {
-            self.takes(1, 60).await;
+        }
+        if self.life() == Some(life) {
+            match self.world.runs(self.server) {
+                true => self.takes(1, 60).await,
+                // It does not hear SIGQUIT, and is killed then.
+                false => Sleep::new(STOP_IMMEDIATE_MAX).await,
+            }
         }
         if self.life() == Some(life) {
             self.kill_postgres("an immediate stop");
@@ -167,11 +174,28 @@ impl Agent {
         })?;
         if in_recovery {
             self.reload(life, if_any(sync)).await?;
-            self.wait_while_frozen(50, 300).await?;
-            self.world.end_recovery(self.server, life, timeline);
+            let again = self.change(life, |process| process.promoting.replace(timeline))?;
+            if again.is_none() {
+                self.world.end_recovery(self.server, life);
+            }
+            let promoted: Work<'_, _> = Box::pin(self.see_end_of_recovery(life));
+            let promoted = Timeout::new(Sleep::new(PROMOTE_TIMEOUT), promoted).await;
+            promoted.map_err(|_| "recovery did not end".to_owned())??;
         }
         self.change(life, |process| process.open = false)?;
-        self.switch(life, sync, |_| false).await
+        self.switch(life, sync, |_| false).await?;
+        // Somebody who was promoted and lost the lease meanwhile does not become the primary.
+        if self.armed == Some(true) {
+            self.world.check_complete(self.server, "is promoted");
+        }
+        Ok(())
+    }
+
+    async fn see_end_of_recovery(&self, life: u64) -> Result<(), String> {
+        while self.change(life, |process| process.in_recovery)? {
+            Sleep::new(POLL).await;
+        }
+        Ok(())
     }
 
     async fn follow(&self, server: Option<&ServerName>) -> Result<(), String> {
@@ -187,6 +211,8 @@ impl Agent {
             process.follow = follow;
             process.receiver = None;
             process.waits_since = Some(now);
+            // The files that give its timeline the number are taken away again.
+            process.promoting = None;
         }
         Ok(())
     }
@@ -369,17 +395,17 @@ impl World {
         let database = &mut databases.servers[server];
         let crashed = !database.clean;
         (database.kind, database.clean) = (kind, database.clean && kind == Kind::Replica);
-        database.process = Some(Process {
+        database.begin_process(Process {
             life,
             ready: false,
             in_recovery: kind == Kind::Replica,
             stopping: false,
-            began: now,
             role_since: now,
             ready_since: now,
             follow,
             receiver: None,
             waits_since: None,
+            promoting: None,
             open: false,
             waits: false,
             waits_due: now,
@@ -409,7 +435,7 @@ impl World {
             let mut databases = lock(&world.databases);
             let database = &mut databases.servers[server];
             database.flushed = database.wal.len();
-            if let Some(process) = &mut database.process {
+            if let Some(process) = databases.process(server, life) {
                 (process.ready, process.ready_since, process.role_since) = (true, now, now);
             }
             drop(databases);
@@ -451,7 +477,8 @@ impl World {
                 };
                 if process.senders.values().all(|sender| sender.flushed >= end) {
                     let database = &mut databases.servers[server];
-                    (database.process, database.clean) = (None, true);
+                    database.end_process();
+                    database.clean = true;
                     drop(databases);
                     let name = name_of(server);
                     self.note(format_args!("postgres of {name} has stopped"));
@@ -464,17 +491,29 @@ impl World {
         }
     }
 
-    fn end_recovery(&self, server: usize, life: u64, timeline: u32) {
+    /// PostgreSQL was told to end recovery: it does, whatever becomes of whoever told it.
+    fn end_recovery(self: &Arc<Self>, server: usize, life: u64) {
+        let world = self.clone();
+        spawn_for(WORLD, async move {
+            if world.works(server, life, 50_000, 300_000).await {
+                world.begin_timeline(server, life);
+            }
+        });
+    }
+
+    fn begin_timeline(&self, server: usize, life: u64) {
         let now = executor().now();
         let mut databases = lock(&self.databases);
         let last = databases.servers[server].wal.last();
-        let last = last.map_or(0, |entry| entry.timeline);
-        let timeline = match self.shape.plant {
-            Some(Plant::OwnTimelineNumbers) => last + 1,
-            _ => timeline,
-        };
-        let Some(process) = databases.process(server, life) else {
+        let own = last.map_or(0, |entry| entry.timeline) + 1;
+        let process = databases.process(server, life);
+        let Some(process) = process.filter(|process| process.in_recovery && !process.stopping)
+        else {
             return;
+        };
+        let timeline = match (self.shape.plant, process.promoting) {
+            (Some(Plant::OwnTimelineNumbers), _) | (_, None) => own,
+            (_, Some(timeline)) => timeline,
         };
         (process.in_recovery, process.role_since) = (false, now);
         (process.follow, process.receiver) = (None, None);
@@ -487,6 +526,5 @@ impl World {
         drop(databases);
         let name = name_of(server);
         self.note(format_args!("{name} is promoted to timeline {timeline}"));
-        self.check_complete(server, "is promoted");
     }
 }

@@ -22,10 +22,14 @@ pub enum Fault {
     Freeze(usize),
     /// PostgreSQL ends, and cannot be started.
     DiskFull(usize),
+    /// The machine comes back without the data: another disk. Only while the others can do without it.
+    DataLoss(usize),
     Switchover(Option<usize>),
     /// Without accepting losses.
     Failover(usize),
     Reinit(usize),
+    /// Of one server, or of all, one after the other.
+    Restart(Option<usize>),
     /// Nobody takes over meanwhile.
     Pause,
     /// The server ends in good order, and comes back.
@@ -45,7 +49,7 @@ pub fn plan(seed: u64, servers: usize, from: Duration, until: Duration) -> Vec<E
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x6461_7461_6261_7365);
     let mut events = Vec::new();
     let longest_gap = rng.random_range(1_000..8_000_u64);
-    let mut at = from;
+    let mut at = from + Duration::from_millis(100);
     while at < until {
         let lasts = Duration::from_millis(match rng.random_range(0..3) {
             0 => rng.random_range(10..1_000),
@@ -56,11 +60,13 @@ pub fn plan(seed: u64, servers: usize, from: Duration, until: Duration) -> Vec<E
         let fault = match rng.random_range(0..100) {
             0..25 => Fault::Crash(one),
             25..40 => Fault::Freeze(one),
-            40..48 => Fault::DiskFull(one),
-            48..64 => Fault::Switchover(rng.random_bool(0.7).then_some(one)),
+            40..46 => Fault::DiskFull(one),
+            46..52 => Fault::DataLoss(one),
+            52..64 => Fault::Switchover(rng.random_bool(0.7).then_some(one)),
             64..74 => Fault::Failover(one),
-            74..80 => Fault::Reinit(one),
-            80..86 => Fault::Pause,
+            74..79 => Fault::Reinit(one),
+            79..84 => Fault::Restart(rng.random_bool(0.4).then_some(one)),
+            84..88 => Fault::Pause,
             _ => Fault::Leave(one),
         };
         events.push(Event {
@@ -107,6 +113,16 @@ async fn strike(world: &Arc<World>, event: &Event) {
             rest().await;
             lock(&world.databases).servers[server].disk_full = false;
         }
+        Fault::DataLoss(server) => {
+            let server = aimed(*server);
+            if !world.can_lose_data(server) {
+                return world.note(format_args!("nobody can do without {}", name_of(server)));
+            }
+            world.lose_power(server);
+            lock(&world.databases).servers[server].lose_data();
+            rest().await;
+            world.start(server);
+        }
         Fault::Switchover(to) => {
             let to = to.map(server_name);
             ask(world, Ask::Switchover { to }).await;
@@ -118,6 +134,10 @@ async fn strike(world: &Arc<World>, event: &Event) {
         Fault::Reinit(server) => {
             let server = server_name(*server);
             ask(world, Ask::Reinit { server }).await;
+        }
+        Fault::Restart(server) => {
+            let servers = server.map(server_name).into_iter().collect();
+            ask(world, Ask::Restart { servers }).await;
         }
         Fault::Pause => {
             let note = Paused::default();

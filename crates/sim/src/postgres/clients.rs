@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use trilith_base::ServerName;
 use trilith_consensus::{Epoch, Store};
-use trilith_ha::StoreView;
 
 use super::commit::commit;
 use crate::environment::{Sleep, nanos, spawn_for};
@@ -75,9 +74,9 @@ impl Client {
     /// As this server sees it.
     fn tenure(&self) -> Option<(ServerName, Epoch, bool)> {
         let cluster = self.world.cluster(self.server)?;
-        let view = StoreView::read(&cluster.view().borrow());
-        let (holder, epoch) = view.lease?;
-        let open = view.record.is_some_and(|(record, _)| record.open);
+        let view = self.world.store_view(&cluster.view().borrow());
+        let (holder, epoch) = view.lease.clone()?;
+        let open = view.record.as_ref().is_some_and(|(record, _)| record.open);
         Some((holder, epoch, open))
     }
 

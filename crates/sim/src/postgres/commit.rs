@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use trilith_ha::StoreView;
-
 use crate::environment::Sleep;
 use crate::world::{World, lock, name_of, server_name};
 
@@ -63,13 +61,7 @@ fn check_recorded(world: &Arc<World>, server: usize, id: u64) {
     if !world.is_synchronous() {
         return;
     }
-    let views = (0..world.shape.servers).filter_map(|other| world.cluster(other));
-    let views = views.map(|cluster| trilith_consensus::Store::view(&*cluster).borrow().clone());
-    let Some(view) = views.max_by_key(|view| view.revision) else {
-        return;
-    };
-    let view = StoreView::read(&view);
-    let Some((record, _)) = view.record else {
+    let Some((record, _)) = world.newest_store_view().record.clone() else {
         return;
     };
     let here = record.primary == server_name(server) && record.open;

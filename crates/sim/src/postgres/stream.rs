@@ -3,13 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::select;
+use tokio::sync::oneshot;
+
 use super::{Confirm, Databases, Entry, Sender, history};
-use crate::environment::{Sleep, spawn_for};
-use crate::executor::{WORLD, executor};
+use crate::environment::{Sleep, nanos, spawn_for};
+use crate::executor::{Nanos, WORLD, executor};
+use crate::limits::SENDER_TIMEOUT;
+use crate::plant::Plant;
 use crate::world::{World, lock, name_of};
 
 /// Between two tries to connect.
 const RETRY: Duration = Duration::from_millis(200);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+/// Of a slow replica.
+const SLOW: Duration = Duration::from_millis(300);
+/// While there is nothing to send, the replica says so often how far it is.
+const STATUS_EVERY: Duration = Duration::from_millis(100);
 
 /// Connects, again and again, to whomever the configuration names.
 pub fn run(world: &Arc<World>, replica: usize) {
@@ -39,14 +49,15 @@ pub fn run(world: &Arc<World>, replica: usize) {
                 source,
                 connection,
             };
+            let (connected, answered) = oneshot::channel();
+            spawn_for(WORLD, async move {
+                if line.connect().await {
+                    let _ = connected.send(());
+                    line.stream().await;
+                }
+            });
             // One that waits for an answer does not keep the next from being tried.
-            let connecting = line.clone();
-            let tried = spawn_for(WORLD, async move { connecting.connect().await });
-            let patience = Sleep::new(Duration::from_secs(1));
-            let tried = futures_util::future::select(tried, patience).await;
-            if matches!(&tried, futures_util::future::Either::Left((Ok(true), _))) {
-                spawn_for(WORLD, line.stream());
-            }
+            let _ = select(answered, Sleep::new(CONNECT_PATIENCE)).await;
         }
     });
 }
@@ -119,7 +130,8 @@ impl Line {
     }
 
     async fn stream(self) {
-        while self.once().await.is_some() {}
+        let mut told_at = None;
+        while self.once(&mut told_at).await.is_some() {}
         let (now, world) = (executor().now(), &self.world);
         // Both ends see that the connection is over, if they can.
         let reach = !world.network.is_cut(self.replica, self.source);
@@ -153,11 +165,33 @@ impl Line {
     }
 
     /// Some entries, on disk there, and the word back.
-    async fn once(&self) -> Option<()> {
+    async fn once(&self, told_at: &mut Option<Nanos>) -> Option<()> {
         let (world, replica, source) = (&self.world, self.replica, self.source);
-        let pause = world.draw_between(Duration::from_micros(300), Duration::from_millis(6));
+        let longest = match world.shape.plant {
+            // What is wrong then shows while replicas are behind.
+            Some(Plant::WidenedBeforeConfirmation | Plant::OpenedBeforeConfirmation) => SLOW,
+            _ => Duration::from_millis(6),
+        };
+        let pause = world.draw_between(Duration::from_micros(300), longest);
         Sleep::new(pause).await;
-        let life = lock(&world.databases).servers[source].life()?;
+        let life = {
+            let mut databases = lock(&world.databases);
+            if !self.is_received(&mut databases) {
+                return None;
+            }
+            if !self.is_sent(&mut databases) {
+                // The other end is gone; that is heard of only while the network carries it.
+                let cut = world.network.is_cut(source, replica);
+                let since = executor().now().saturating_sub(nanos(SENDER_TIMEOUT));
+                return (cut && told_at.is_some_and(|at| at > since)).then_some(());
+            }
+            let news = databases.servers[source].flushed > databases.servers[replica].flushed;
+            let due = executor().now().saturating_sub(nanos(STATUS_EVERY));
+            if !news && told_at.is_some_and(|at| at > due) {
+                return Some(());
+            }
+            databases.servers[source].life()?
+        };
         if !world.works(source, life, 10, 50).await {
             return None;
         }
@@ -218,6 +252,7 @@ impl Line {
         sender.heard_at = now;
         let conf: Confirm = sender.conf.clone();
         process.release(&conf, replica);
+        *told_at = Some(now);
         Some(())
     }
 }
