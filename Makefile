@@ -30,7 +30,7 @@ chaos: ## Every fault of the holder 20 times, as root also in a lab. DRILLS=
 bench: ## Side by side with HAProxy and nginx; writes bench/RESULTS.md. ROUNDS=
 	@scripts/bench.sh
 
-bench-failover: ## Side by side with Patroni under faults; writes a section of bench/RESULTS.md. ROUNDS=
+bench-failover: ## Side by side with Patroni under faults; writes a section of bench/RESULTS.md. ROUNDS= AT_ONCE=1
 	@scripts/bench-failover.sh
 
 scaling: ## What the cluster store costs as the cluster grows: the table of docs/scaling.md

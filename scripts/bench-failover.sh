@@ -1,6 +1,6 @@
 #!/bin/sh
 # Trilith and Patroni under the same faults; writes the section about failover of bench/RESULTS.md.
-# ROUNDS= (20), BIN= (a folder with trilith and trilith-bench-failover that are built already).
+# ROUNDS= (20), AT_ONCE=1 (the systems beside each other: a third of the time), BIN= (a folder with trilith and trilith-bench-failover that are built already).
 # Further arguments go to the bench. Takes root, and some hours.
 set -eu
 . "$(dirname -- "$0")/lib.sh"
@@ -36,5 +36,25 @@ if [ -z "${BIN:-}" ]; then
     BIN=$TARGET/release
 fi
 [ -z "${ROUNDS:-}" ] || set -- --rounds "$ROUNDS" "$@"
-exec "$BIN/trilith-bench-failover" --binary "$BIN/trilith" --venv "$VENV" \
-    --journal "$ROOT/target/bench/failover.jsonl" --output "$ROOT/bench/RESULTS.md" "$@"
+RESULTS=$ROOT/bench/RESULTS.md
+bench() {
+    journal=$1
+    shift
+    "$BIN/trilith-bench-failover" --binary "$BIN/trilith" --venv "$VENV" --journal "$journal" "$@"
+}
+JOURNAL=$ROOT/target/bench/failover
+if [ -z "${AT_ONCE:-}" ]; then
+    bench "$JOURNAL.jsonl" --output "$RESULTS" "$@"
+    exit
+fi
+pids='' journals=''
+for system in trilith patroni-default patroni-tight patroni-tight-sync; do
+    bench "$JOURNAL-$system.jsonl" --systems "$system" "$@" &
+    pids="$pids $!"
+    journals="$journals${journals:+,}$JOURNAL-$system.jsonl"
+done
+trap 'kill $pids 2>/dev/null' INT TERM
+for pid in $pids; do
+    wait "$pid" || die "one of the benches failed; the turns so far are in $JOURNAL-*.jsonl"
+done
+bench "$JOURNAL.jsonl" --report-of "$journals" --output "$RESULTS"

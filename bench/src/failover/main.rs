@@ -62,9 +62,10 @@ struct Args {
     /// Every turn, one JSON object a line, as soon as it is over
     #[arg(long, default_value = "target/bench/failover.jsonl")]
     journal: PathBuf,
-    /// No turns: the table of the turns in the journal
-    #[arg(long)]
-    only_report: bool,
+    /// No turns: the table of the turns in these journals. Several are those of benches that ran at the
+    /// same time
+    #[arg(long, value_name = "JOURNAL", value_delimiter = ',')]
+    report_of: Vec<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -97,9 +98,10 @@ fn run(args: Args) -> Result<()> {
         },
         journal: args.journal,
     };
-    let turns = match args.only_report {
-        true => report::read(&settings.journal)?,
-        false => {
+    let at_once = args.report_of.len() > 1;
+    let turns = match args.report_of.as_slice() {
+        journals @ [_, ..] => report::read(journals)?,
+        [] => {
             if !nix::unistd::Uid::effective().is_root() {
                 bail!("the servers are network namespaces, and making those needs root");
             }
@@ -114,7 +116,7 @@ fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     let old = std::fs::read_to_string(&args.output).unwrap_or_default();
-    let section = report::markdown(&turns, &settings)?;
+    let section = report::markdown(&turns, &settings, at_once)?;
     std::fs::write(&args.output, section::replace(&old, &section))
         .with_context(|| format!("cannot write {}", args.output.display()))?;
     eprintln!("written to {}", args.output.display());

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -145,11 +145,16 @@ impl Turn {
 }
 
 /// The turns of a journal.
-pub fn read(journal: &Path) -> Result<Vec<Turn>> {
-    let text = fs::read_to_string(journal)
-        .with_context(|| format!("cannot read {}", journal.display()))?;
-    let turn = |line: &str| Turn::parse(line).with_context(|| format!("no turn: {line}"));
-    text.lines().map(turn).collect()
+pub fn read(journals: &[PathBuf]) -> Result<Vec<Turn>> {
+    let mut turns = Vec::new();
+    for journal in journals {
+        let text = fs::read_to_string(journal)
+            .with_context(|| format!("cannot read {}", journal.display()))?;
+        for line in text.lines() {
+            turns.push(Turn::parse(line).with_context(|| format!("no turn: {line}"))?);
+        }
+    }
+    Ok(turns)
 }
 
 pub fn table(turns: &[Turn]) -> String {
@@ -247,7 +252,18 @@ fn median(sorted: &[f64]) -> f64 {
     }
 }
 
-pub fn markdown(turns: &[Turn], settings: &Settings) -> Result<String> {
+/// `at_once`: the systems did not take turns, each had a bench of its own.
+pub fn markdown(turns: &[Turn], settings: &Settings, at_once: bool) -> Result<String> {
+    let order = match at_once {
+        true => {
+            "All systems run at the same time on this machine, each\n  \
+             under a bench of its own, so that they share its other load"
+        }
+        false => {
+            "In each round every system has its turn, in\n  rotated order. One system runs at a time"
+        }
+    };
+    let rounds = turns.iter().map(|turn| turn.round + 1).max().unwrap_or(0);
     let mut versions = vec![version_of(&settings.binary)?];
     versions.extend(patroni::versions(&settings.venv)?);
     let mut problems: Vec<String> = turns
@@ -299,9 +315,8 @@ pub fn markdown(turns: &[Turn], settings: &Settings) -> Result<String> {
            every process killed with the cable out; the cable out; SIGSTOP of `trilith run` or\n  \
            Patroni; a switchover asked for by the command, or Patroni's REST API. The middle three\n  \
            last {}.\n\
-         - {} rounds. In each round every system has its turn, in rotated order, from an empty data\n  \
-           directory; faults follow each other once everything is well again. One system runs at a\n  \
-           time.\n\
+         - {} rounds. {order}. Each round\n  \
+           begins with an empty data directory; faults follow each other once everything is well again.\n\
          - Patroni: `use_pg_rewind`; default: ttl 30, loop_wait 10, retry_timeout 10; tightest: ttl 20,\n  \
            loop_wait 1, retry_timeout 3, the smallest values its documentation permits; synchronous:\n  \
            `synchronous_mode` on top. HAProxy: `httpchk OPTIONS /primary`, `on-marked-down\n  \
@@ -316,7 +331,7 @@ pub fn markdown(turns: &[Turn], settings: &Settings) -> Result<String> {
         machine::describe(),
         versions.join("\n- "),
         lasts.join(", "),
-        settings.rounds,
+        rounds,
         patroni::checks(System::PatroniDefault),
         patroni::checks(System::PatroniTight),
     ))
