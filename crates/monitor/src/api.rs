@@ -15,7 +15,7 @@ pub use config::{
 pub use database::{
     Agreed, DATABASE_SCHEMA, DatabaseAnswer, DatabaseLocal, DatabaseOrder, DatabasePart,
     DatabaseRequest, EndedRequest, PausedStatus, PlanStatus, PlanStep, ReplicaStatus, ReportStatus,
-    SlotStatus, SyncSetStatus,
+    RestartStatus, SlotStatus, SyncSetStatus,
 };
 
 /// Grows when a field is removed or changes its meaning.

@@ -6,12 +6,12 @@ use trilith_base::{BootTime, ServerName};
 use trilith_config::{Config, Role};
 use trilith_consensus::View;
 use trilith_ha::{
-    Data, Kind, LeaseSeen, Observed, Plan, Process, ReportedData, Request, Step, StoreView,
-    SyncSet, operator,
+    Data, Kind, LeaseSeen, Observed, Plan, Process, ReportedData, Request, Restart, Step,
+    StoreView, SyncSet, operator,
 };
 use trilith_monitor::api::{
     Agreed, DatabaseLocal, DatabasePart, DatabaseRequest, EndedRequest, PausedStatus, PlanStatus,
-    PlanStep, ReplicaStatus, ReportStatus, SlotStatus, SyncSetStatus,
+    PlanStep, ReplicaStatus, ReportStatus, RestartStatus, SlotStatus, SyncSetStatus,
 };
 use trilith_postgres::{Situation, Status};
 
@@ -62,6 +62,19 @@ pub(crate) fn agreed(view: &View) -> Agreed {
             why: ended.why,
         }),
         reinit: store.reinit.iter().map(ServerName::to_string).collect(),
+        restart: store
+            .restart
+            .iter()
+            .map(|(server, (restart, _))| RestartStatus {
+                server: server.to_string(),
+                state: match restart {
+                    Restart::Asked => "asked",
+                    Restart::Turn { .. } => "turn",
+                    Restart::Begun => "begun",
+                }
+                .to_owned(),
+            })
+            .collect(),
         reports: store
             .reports
             .iter()

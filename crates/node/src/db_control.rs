@@ -10,9 +10,9 @@ use axum::routing::post;
 use axum::{Json, Router};
 use trilith_base::ServerName;
 use trilith_config::Config;
-use trilith_consensus::{Outcome, Store, StoreError};
+use trilith_consensus::{Key, Outcome, Store, StoreError, Write};
 use trilith_ha::operator::{self, Ask, Checked, Order, Paused, Refusal};
-use trilith_ha::{StoreView, request_key};
+use trilith_ha::{StoreView, request_key, restart_key};
 use trilith_monitor::api::{DATABASE_SCHEMA, DatabaseAnswer, DatabaseOrder};
 
 use crate::board::unix_ms;
@@ -27,12 +27,14 @@ struct Desk {
     store: Arc<dyn Store>,
 }
 
-/// `POST /v1/db/switchover`, `/v1/db/failover`, `/v1/db/reinit`, `/v1/db/pause`, `/v1/db/resume`.
+/// `POST /v1/db/switchover`, `/v1/db/failover`, `/v1/db/reinit`, `/v1/db/restart`, `/v1/db/pause`,
+/// `/v1/db/resume`.
 pub(crate) fn router(config: ConfigNow, store: Arc<dyn Store>) -> Router {
     Router::new()
         .route("/v1/db/switchover", post(switchover))
         .route("/v1/db/failover", post(failover))
         .route("/v1/db/reinit", post(reinit))
+        .route("/v1/db/restart", post(restart))
         .route("/v1/db/pause", post(pause))
         .route("/v1/db/resume", post(resume))
         .with_state(Arc::new(Desk { config, store }))
@@ -54,6 +56,14 @@ async fn failover(State(desk): State<Arc<Desk>>, Json(order): Json<DatabaseOrder
 
 async fn reinit(State(desk): State<Arc<Desk>>, Json(order): Json<DatabaseOrder>) -> Response {
     let ask = desk.must_name(&order).map(|server| Ask::Reinit { server });
+    desk.answer(&order, ask).await
+}
+
+async fn restart(State(desk): State<Arc<Desk>>, Json(order): Json<DatabaseOrder>) -> Response {
+    let config = (desk.config)();
+    let servers = order.servers.iter().map(|name| known(&config, name));
+    let servers: Result<Vec<ServerName>, Refused> = servers.collect();
+    let ask = servers.map(|servers| Ask::Restart { servers });
     desk.answer(&order, ask).await
 }
 
@@ -145,10 +155,13 @@ impl Desk {
 
 /// `revision`: at which it was written.
 fn answer(order: Order, revision: Option<u64>, dry_run: bool) -> DatabaseAnswer {
-    let key = request_key();
-    let asks = order.txn.writes.iter().any(
-        |write| matches!(write, trilith_consensus::Write::Put { key: its, .. } if *its == key),
-    );
+    let mut keys: Vec<Key> = order.servers.iter().map(restart_key).collect();
+    keys.push(request_key());
+    let asks = order
+        .txn
+        .writes
+        .iter()
+        .any(|write| matches!(write, Write::Put { key, .. } if keys.contains(key)));
     DatabaseAnswer {
         schema: DATABASE_SCHEMA,
         changed: revision.is_some(),
@@ -156,6 +169,7 @@ fn answer(order: Order, revision: Option<u64>, dry_run: bool) -> DatabaseAnswer 
         says: order.then,
         warnings: order.warnings,
         server: order.server.map(|server| server.to_string()),
+        servers: order.servers.iter().map(ServerName::to_string).collect(),
         term: order.term,
         request: revision.filter(|_| asks),
     }

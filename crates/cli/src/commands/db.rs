@@ -3,6 +3,7 @@
 mod args;
 mod order;
 mod psql;
+mod restart;
 mod url;
 
 use trilith_config::{Config, Database};
@@ -28,6 +29,11 @@ pub fn run(args: &Arguments) -> Outcome {
             how,
         } => order::failover(to, *accept_loss, how),
         Command::Reinit { server, how } => order::reinit(server, how),
+        Command::Restart {
+            servers,
+            pending,
+            how,
+        } => restart::restart(servers, *pending, how),
         Command::Pause { how } => order::pause(how),
         Command::Resume { how } => order::resume(how),
         Command::Psql(args) => psql::run(args),

@@ -163,7 +163,7 @@ fn servers(status: &ClusterStatus, database: &DatabaseStatus, agreed: &Agreed) -
         table.add_row([
             server.name.clone(),
             role(server),
-            state(server),
+            state(server) + restart(agreed, server),
             local
                 .and_then(|local| local.timeline)
                 .map_or_else(dash, |timeline| timeline.to_string()),
@@ -183,6 +183,16 @@ fn role(server: &ServerStatus) -> String {
         Some("primary") if local.is_some_and(|local| !local.open) => warn("primary, closed"),
         Some(role) => role.to_owned(),
         None => dash(),
+    }
+}
+
+/// Beside its state: what it waits for is in its plan, or in the primary's.
+fn restart(agreed: &Agreed, server: &ServerStatus) -> &'static str {
+    let mark = agreed.restart.iter().find(|r| r.server == server.name);
+    match mark.map(|mark| mark.state.as_str()) {
+        None => "",
+        Some("asked") => ", restart asked for",
+        Some(_) => ", restarts",
     }
 }
 
@@ -260,7 +270,9 @@ fn leftovers(server: &ServerStatus) -> Option<String> {
     }
     if !local.pending_restart.is_empty() {
         let settings = local.pending_restart.join(", ");
-        let line = format!("PostgreSQL on {name} has to be restarted for {settings}\n");
+        let line = format!(
+            "PostgreSQL on {name} has to be restarted for {settings}: `trilith db restart --pending`\n"
+        );
         text.push_str(&warn(&line));
     }
     for aside in &local.asides {

@@ -65,6 +65,9 @@ pub struct Agreed {
     /// Servers that are to make their copy anew.
     #[serde(default)]
     pub reinit: Vec<String>,
+    /// Servers whose PostgreSQL is to be restarted, and how far that is.
+    #[serde(default)]
+    pub restart: Vec<RestartStatus>,
     /// What servers said that they have, once they had stopped receiving.
     #[serde(default)]
     pub reports: Vec<ReportStatus>,
@@ -113,6 +116,13 @@ pub struct EndedRequest {
     /// [`DatabaseRequest::id`].
     pub id: u64,
     pub why: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartStatus {
+    pub server: String,
+    /// `asked`, `turn` (it restarts now), or `begun` (it was stopped, and is started again).
+    pub state: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,13 +231,16 @@ pub struct SlotStatus {
     pub held_bytes: u64,
 }
 
-/// `POST /v1/db/switchover`, `/v1/db/failover`, `/v1/db/reinit`, `/v1/db/pause` and `/v1/db/resume` of the
-/// admin socket.
+/// `POST /v1/db/switchover`, `/v1/db/failover`, `/v1/db/reinit`, `/v1/db/restart`, `/v1/db/pause` and
+/// `/v1/db/resume` of the admin socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatabaseOrder {
     /// Whom it is about. For a switchover it may be left out.
     #[serde(default)]
     pub server: Option<String>,
+    /// Of a restart: whom it is about; empty: all.
+    #[serde(default)]
+    pub servers: Vec<String>,
     /// Of a failover.
     #[serde(default)]
     pub accept_loss: bool,
@@ -254,10 +267,13 @@ pub struct DatabaseAnswer {
     /// Who will be the primary, or make its copy anew.
     #[serde(default)]
     pub server: Option<String>,
+    /// Who is restarted, in the order of the file.
+    #[serde(default)]
+    pub servers: Vec<String>,
     /// Of the cluster when it was asked.
     #[serde(default)]
     pub term: u64,
-    /// [`DatabaseRequest::id`].
+    /// [`DatabaseRequest::id`]; of a restart, the revision at which it was written.
     #[serde(default)]
     pub request: Option<u64>,
 }

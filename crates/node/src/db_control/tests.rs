@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use trilith_base::BootTime;
-use trilith_consensus::{MemoryStore, Txn, Write};
+use trilith_consensus::{MemoryStore, Txn};
 use trilith_ha::{Policy, Record, SyncSet, TakeLease, paused_key, reinit_key};
 
 use super::*;
@@ -214,6 +214,40 @@ async fn a_copy_is_made_anew_once() {
         key: reinit_key(&name("two")),
     }))
     .await;
+}
+
+#[tokio::test]
+async fn restarts_are_asked_for_once() {
+    let rig = Rig::with_primary(&["two", "three"]).await;
+    let order = json!({ "servers": ["two"], "dry_run": true });
+    let (_, answer) = rig.post("restart", order).await;
+    assert_eq!(answer["says"], "PostgreSQL restarts on two");
+    assert!(rig.seen().await.restart.is_empty());
+    let (_, answer) = rig.post("restart", json!({ "servers": ["two"] })).await;
+    assert_eq!(answer["changed"], true);
+    let (_, answer) = rig.post("restart", json!({ "servers": ["two"] })).await;
+    assert_eq!(answer["changed"], false);
+    let (_, version) = rig.seen().await.restart[&name("two")];
+    let (_, answer) = rig.post("restart", json!({})).await;
+    assert_eq!(answer["servers"], json!(["one", "two", "three"]));
+    let says = "PostgreSQL restarts on two, three, one by one, then one hands over and restarts as a \
+                replica";
+    assert_eq!(answer["says"], says);
+    let seen = rig.seen().await;
+    assert_eq!(seen.restart.len(), 3);
+    assert_eq!(
+        seen.restart[&name("two")].1,
+        version,
+        "it goes on as it was"
+    );
+    assert_eq!(answer["request"], seen.revision.0);
+    let agreed = database::agreed(&rig.store.read().await.unwrap());
+    assert_eq!(agreed.restart[0].server, "one");
+    assert_eq!(agreed.restart[0].state, "asked");
+
+    let (status, answer) = rig.post("restart", json!({ "servers": ["four"] })).await;
+    let error = "four has not the role db: the database servers are one, two, three";
+    assert_eq!((status, &answer["error"]), (409, &json!(error)));
 }
 
 #[tokio::test]

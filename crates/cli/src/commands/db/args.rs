@@ -51,6 +51,19 @@ pub enum Command {
         #[command(flatten)]
         how: How,
     },
+    /// Restart PostgreSQL, on one server after the other: replicas first, then the primary hands over.
+    ///
+    /// Waits until all are done, and can be left with Ctrl-C: it goes on without.
+    Restart {
+        /// Only there [default: on all database servers].
+        #[arg(value_name = "SERVER")]
+        servers: Vec<String>,
+        /// Only where settings wait for a restart.
+        #[arg(long, conflicts_with = "servers")]
+        pending: bool,
+        #[command(flatten)]
+        how: How,
+    },
     /// No other server takes over until `resume`. A primary that loses its lease stops all the same.
     Pause {
         #[command(flatten)]

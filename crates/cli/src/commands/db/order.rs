@@ -16,7 +16,7 @@ use crate::terminal;
 
 /// It takes one to a few seconds; a checkpoint may come before it.
 const PATIENCE: Duration = Duration::from_secs(90);
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 pub fn switchover(to: Option<&str>, how: &How) -> Outcome {
     let order = DatabaseOrder {
@@ -70,7 +70,11 @@ pub fn resume(how: &How) -> Outcome {
     Ok(())
 }
 
-fn send(what: &str, mut order: DatabaseOrder, how: &How) -> Outcome<(Local, DatabaseAnswer)> {
+pub(super) fn send(
+    what: &str,
+    mut order: DatabaseOrder,
+    how: &How,
+) -> Outcome<(Local, DatabaseAnswer)> {
     let local = admin::local(&how.place)?;
     order.dry_run = how.dry_run;
     let body = serde_json::to_value(&order).map_err(Failure::failed)?;
@@ -89,7 +93,7 @@ fn send(what: &str, mut order: DatabaseOrder, how: &How) -> Outcome<(Local, Data
     Ok((local, answer))
 }
 
-fn tell(answer: &DatabaseAnswer, how: &How) {
+pub(super) fn tell(answer: &DatabaseAnswer, how: &How) {
     if how.json {
         let text = serde_json::to_string(answer).unwrap_or_default();
         return terminal::data(&format!("{text}\n"));
@@ -202,16 +206,23 @@ fn progress(answer: &DatabaseAnswer, status: &ClusterStatus) -> Progress {
 /// What is being done, by the server that has to do it.
 fn step(answer: &DatabaseAnswer, agreed: &Agreed, servers: &[ServerStatus]) -> String {
     let actor = agreed.holder.as_ref().or(answer.server.as_ref());
-    let server = servers.iter().find(|server| Some(&server.name) == actor);
+    match actor {
+        Some(actor) => step_of(actor, servers),
+        None => "nobody holds the lease".to_owned(),
+    }
+}
+
+/// What that server is doing.
+pub(super) fn step_of(actor: &str, servers: &[ServerStatus]) -> String {
+    let server = servers.iter().find(|server| server.name == actor);
     let local = server.and_then(|server| server.database.as_ref()?.local.as_ref());
-    match (actor, local) {
-        (Some(actor), Some(local)) => match local.plan.steps.first() {
-            Some(step) if step.step == "wait" => format!("{actor}: waits: {}", step.why),
-            Some(step) => format!("{actor}: {}", step.step),
-            None => format!("{actor}: {}", local.plan.reason),
-        },
-        (Some(actor), None) => format!("{actor} does not answer"),
-        (None, _) => "nobody holds the lease".to_owned(),
+    let Some(local) = local else {
+        return format!("{actor} does not answer");
+    };
+    match local.plan.steps.first() {
+        Some(step) if step.step == "wait" => format!("{actor}: waits: {}", step.why),
+        Some(step) => format!("{actor}: {}", step.step),
+        None => format!("{actor}: {}", local.plan.reason),
     }
 }
 

@@ -1,6 +1,6 @@
 use trilith_monitor::api::{
-    DatabasePart, DatabaseRequest, DatabaseServer, PausedStatus, PlanStep, SlotStatus,
-    SyncSetStatus,
+    DatabasePart, DatabaseRequest, DatabaseServer, PausedStatus, PlanStep, RestartStatus,
+    SlotStatus, SyncSetStatus,
 };
 
 use super::*;
@@ -163,4 +163,35 @@ fn sizes_are_short() {
         sizes,
         ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 MiB", "3.0 GiB"]
     );
+}
+
+#[test]
+fn a_restart_that_is_asked_for_is_shown_beside_its_server() {
+    let mut agreed = agreed();
+    agreed.restart = [("one", "asked"), ("two", "turn")]
+        .map(|(server, state)| RestartStatus {
+            server: server.into(),
+            state: state.into(),
+        })
+        .into();
+    let mut one = primary();
+    one.plan.reason = "restart the servers one by one".into();
+    one.plan.steps = vec![PlanStep {
+        step: "wait".into(),
+        why: "two restarts".into(),
+    }];
+    let text = database(&status_with(agreed, one, replica()), false);
+    let line = |server: &str| {
+        text.lines()
+            .find(|line| line.trim_start().starts_with(server))
+    };
+    assert!(
+        line("one ").unwrap().contains("running, restart asked for"),
+        "{text}"
+    );
+    assert!(
+        line("two ").unwrap().contains("streaming, restarts"),
+        "{text}"
+    );
+    assert!(text.contains("1. wait: two restarts"), "{text}");
 }
