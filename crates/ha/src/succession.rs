@@ -90,7 +90,9 @@ impl<'a> Candidate<'a> {
         {
             return not(format!("{next} is the next one"));
         }
-        let yielding = self.o.yielding && named.is_none();
+        // Whom the last primary named followed it until then: its PostgreSQL does start.
+        let next = record.next.as_ref() == Some(&self.policy.me);
+        let yielding = self.o.yielding && named.is_none() && !next;
         // Its own disk has everything that it ever acknowledged.
         if record.primary == self.policy.me && kind == Kind::Primary {
             if yielding {

@@ -423,11 +423,11 @@ impl Agent {
                 }
                 step => {
                     let changed = Changed::new(self, observed);
-                    let stopping = matches!(step, Step::Stop { .. });
+                    // What stops it is never cut short; nor is giving the lease up, which changes that itself.
+                    let whole = matches!(step, Step::Stop { .. } | Step::GiveUpLease { .. });
                     tokio::select! {
                         result = self.perform(step, &act.why, observed) => result,
-                        // What stops it is never cut short.
-                        () = changed.wait(), if !stopping => return Ended::Interrupted,
+                        () = changed.wait(), if !whole => return Ended::Interrupted,
                     }
                 }
             };
