@@ -190,7 +190,14 @@ impl Fault {
                 }
                 Ok(())
             }
-            Self::Switchover => demo.switchover(None),
+            Self::Switchover => {
+                let done = demo.db(&["switchover"])?;
+                if done.code != Some(0) {
+                    // Somebody else may have trouble right now; that it works is shown elsewhere.
+                    eprintln!("a switchover came to nothing: {}", done.stderr.trim_end());
+                }
+                Ok(())
+            }
         }
     }
 }
