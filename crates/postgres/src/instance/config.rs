@@ -255,10 +255,13 @@ const LOADED: &str = "\
     select (extract(epoch from pg_conf_load_time()) * 1000000)::int8,
            current_setting('synchronous_standby_names'), current_setting('primary_conninfo')";
 
-/// Others wait for a restart. Files are read anew for this, so what was just corrected is no error any more.
+/// Files are read anew for this, so what was just corrected is no error any more. Those that wait for a restart
+/// are said to be wrong there as well, and are not.
 const WRONG_SETTINGS: &str = "\
-    select format('%s = %s', name, setting) from pg_file_settings
-     where error = 'setting could not be applied'";
+    select format('%s = %s', name, setting) from pg_file_settings file
+     where error = 'setting could not be applied'
+       and not exists (select from pg_settings
+                        where pg_settings.name = file.name and pending_restart)";
 
 fn end_clients() -> String {
     format!(

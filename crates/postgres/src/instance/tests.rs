@@ -2,6 +2,7 @@
 
 mod around;
 mod dropped;
+mod lowered;
 mod rig;
 
 use std::fs;
