@@ -94,3 +94,44 @@ fn an_address_that_outlives_its_process() {
 fn an_expiry_that_ends_a_newer_lease() {
     noticed(Plant::ExpiryWithoutEpoch, &[TWO_HOLDERS]);
 }
+
+// The database.
+
+/// A write that somebody was told of or shown is not there, or on fewer servers than the store says.
+const LOST: &[&str] = &["without writes", "acknowledged write"];
+
+#[test]
+fn a_replica_that_lacks_writes_is_promoted() {
+    noticed(Plant::StaleReplicaPromoted, LOST);
+}
+
+#[test]
+fn a_synchronous_set_that_counts_before_it_has_confirmed() {
+    noticed(Plant::WidenedBeforeConfirmation, LOST);
+}
+
+#[test]
+fn a_primary_that_is_stopped_after_its_lease() {
+    noticed(
+        Plant::DemotedAfterTheLease,
+        &[&["two primaries"], LOST].concat(),
+    );
+}
+
+#[test]
+fn a_vote_of_somebody_who_goes_on_receiving() {
+    noticed(Plant::VotesWhileReceiving, LOST);
+}
+
+#[test]
+fn a_primary_that_opens_before_replicas_have_what_it_shows() {
+    noticed(Plant::OpenedBeforeConfirmation, LOST);
+}
+
+#[test]
+fn a_timeline_with_a_number_that_another_one_has() {
+    noticed(
+        Plant::OwnTimelineNumbers,
+        &[&["what does not follow", "not common"], LOST].concat(),
+    );
+}

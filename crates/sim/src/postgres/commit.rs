@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::State;
 use crate::environment::Sleep;
 use crate::world::{World, lock, name_of, server_name};
 
@@ -72,10 +73,11 @@ fn check_recorded(world: &Arc<World>, server: usize, id: u64) {
         let databases = lock(&world.databases);
         let all = databases.servers.iter().enumerate();
         let have = all.filter(|(other, database)| {
-            record.sync.members.contains(&server_name(*other))
-                && database.wal[..database.flushed]
-                    .iter()
-                    .any(|entry| entry.id == id)
+            let flushed = &database.wal[..database.flushed];
+            // One that has lost its disk had it a moment ago.
+            let has = flushed.iter().any(|entry| entry.id == id);
+            let lost = database.state == State::Missing;
+            record.sync.members.contains(&server_name(*other)) && (has || lost)
         });
         have.count()
     };
