@@ -1,7 +1,8 @@
 # Thin wrappers; the work is in scripts/. `make help` lists what there is.
-# DIR, HTTP, HTTPS, SERVERS, DETACH, LAB, DRILLS, ROUNDS, SEEDS, FIRST are passed on when given: make demo HTTP=9080
+# DIR, HTTP, HTTPS, SERVERS, DETACH, LAB, DRILLS, ROUNDS, SEEDS, FIRST, ONLY, FAILOVERS, SEED are passed on
+# when given: make demo HTTP=9080
 
-export DIR HTTP HTTPS SERVERS DETACH ROUNDS LAB DRILLS SEEDS FIRST
+export DIR HTTP HTTPS SERVERS DETACH ROUNDS LAB DRILLS SEEDS FIRST ONLY FAILOVERS SEED
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-stop clean-demo test chaos sim bench bench-failover scaling fmt lint tidy doc fuzz
@@ -24,7 +25,7 @@ test: ## Format, clippy, tidy, unit tests, end-to-end tests
 sim: ## Simulated clusters under faults, seed after seed. SEEDS=, FIRST=
 	@scripts/sim.sh
 
-chaos: ## Every fault of the holder 20 times, as root also in a lab. DRILLS=
+chaos: ## Every fault of the holder and of the primary 20 times, 50 failovers under transactions. DRILLS=, ONLY=
 	@scripts/chaos.sh
 
 bench: ## Side by side with HAProxy and nginx; writes bench/RESULTS.md. ROUNDS=
