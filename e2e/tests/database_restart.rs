@@ -85,7 +85,7 @@ fn set_max_connections(demo: &Demo, value: u32) -> Result<()> {
             .or_insert_with(|| toml::Table::new().into());
         table = next.as_table_mut().context("a table")?;
     }
-    table.insert("max_connections".to_owned(), i64::from(value).into());
+    table.insert("max_connections".to_owned(), value.to_string().into());
     fs::write(demo.config_file(), toml::to_string(&config)?)?;
     let mut command = trilith()?;
     command.args(["reload", "--dir"]);

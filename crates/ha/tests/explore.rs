@@ -15,7 +15,7 @@ mod search;
 mod world;
 
 use search::explore;
-use world::{Bug, Setup};
+use world::{Bug, Restarts, Setup};
 
 const BASE: Setup = Setup {
     servers: 2,
@@ -24,7 +24,7 @@ const BASE: Setup = Setup {
     writes: 1,
     faults: 2,
     requests: 0,
-    restarts_alone: false,
+    restarts: Restarts::Never,
     lowers: false,
     disks: false,
     late_views: false,
@@ -111,7 +111,7 @@ fn two_servers_are_restarted() {
     let setup = Setup {
         faults: 1,
         requests: 1,
-        restarts_alone: true,
+        restarts: Restarts::Alone,
         ..BASE
     };
     holds(setup);
@@ -123,12 +123,23 @@ fn two_servers_are_restarted() {
 }
 
 #[test]
+fn two_servers_are_restarted_by_a_busy_operator() {
+    holds(Setup {
+        faults: 0,
+        requests: 2,
+        restarts: Restarts::AsWell,
+        writes: 0,
+        ..BASE
+    });
+}
+
+#[test]
 fn three_servers_are_restarted() {
     let setup = Setup {
         servers: 3,
         faults: 0,
         requests: 1,
-        restarts_alone: true,
+        restarts: Restarts::Alone,
         ..BASE
     };
     holds(setup);

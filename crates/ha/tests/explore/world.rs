@@ -47,6 +47,14 @@ pub enum Bug {
     NotProven,
 }
 
+/// Whether the operator asks for restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restarts {
+    Never,
+    AsWell,
+    Alone,
+}
+
 /// What is to be explored, and how far.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
@@ -56,10 +64,10 @@ pub struct Setup {
     pub founded: bool,
     pub writes: u8,
     pub faults: u8,
-    /// Requests of the operator: switchover, failover, pause, a server that stops, restarts.
+    /// Requests of the operator: switchover, failover, pause, a server that stops.
     pub requests: u8,
-    /// Restarts are the only ones.
-    pub restarts_alone: bool,
+    /// Restarts among them, or nothing else.
+    pub restarts: Restarts,
     /// A restart is for settings of which replicas must not have less.
     pub lowers: bool,
     /// Whether disks are lost, and a PostgreSQL does not start any more, among the faults.
@@ -562,11 +570,12 @@ impl World {
                 actions.push(Action::Hiccup);
             }
         }
-        if self.requests > 0 && self.store.seen.restart.is_empty() {
+        let restarts = self.setup.restarts != Restarts::Never;
+        if restarts && self.requests > 0 && self.store.seen.restart.is_empty() {
             let all = (0..self.servers.len()).map(Some).chain([None]);
             actions.extend(all.map(Action::Restart));
         }
-        if self.requests > 0 && !self.setup.restarts_alone {
+        if self.requests > 0 && self.setup.restarts != Restarts::Alone {
             if self.store.seen.request.is_none() && self.store.seen.record.is_some() {
                 actions.push(Action::Switchover(None));
                 for to in 0..self.servers.len() {
