@@ -140,12 +140,12 @@ fn three_servers_are_restarted() {
         faults: 0,
         requests: 1,
         restarts: Restarts::Alone,
+        writes: 0,
         ..BASE
     };
     holds(setup);
     holds(Setup {
         lowers: true,
-        writes: 0,
         ..setup
     });
 }
