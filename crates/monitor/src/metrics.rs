@@ -141,7 +141,7 @@ fn of_local(server: &ServerStatus, local: &DatabaseLocal) -> Vec<Reading> {
             name: "trilith_database_replica_behind_bytes",
             help: "WAL that a replica has not flushed yet, seen from the primary",
             series: replicas
-                .map(|r| (vec![("replica", r.server.clone())], r.behind_bytes as f64))
+                .filter_map(|r| Some((vec![("replica", r.server.clone())], r.behind_bytes? as f64)))
                 .collect(),
         },
         Reading {

@@ -6,7 +6,7 @@ use trilith_base::{BootTime, ServerName};
 use trilith_config::{Config, Role};
 use trilith_consensus::View;
 use trilith_ha::{
-    Data, Kind, LeaseSeen, Observed, Plan, Process, ReportedData, Request, Restart, Step,
+    Data, Kind, LeaseSeen, Lsn, Observed, Plan, Process, ReportedData, Request, Restart, Step,
     StoreView, SyncSet, operator,
 };
 use trilith_monitor::api::{
@@ -200,7 +200,9 @@ fn look(observed: &Observed) -> DatabaseLocal {
             server: standby.name.to_string(),
             streaming: standby.streaming,
             lsn: standby.flushed.to_string(),
-            behind_bytes: end.bytes_since(standby.flushed),
+            // What it has is not known before it is connected.
+            behind_bytes: (standby.flushed != Lsn::default())
+                .then(|| end.bytes_since(standby.flushed)),
             gone_ms: millis(standby.gone_for),
         })
         .collect();

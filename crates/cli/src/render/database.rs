@@ -1,7 +1,7 @@
 //! What `trilith db status` shows.
 
 use trilith_monitor::api::{
-    Agreed, ClusterStatus, DatabaseLocal, DatabaseStatus, ReplicaStatus, ServerStatus,
+    Agreed, ClusterStatus, DatabaseLocal, DatabaseStatus, ReplicaStatus, ServerStatus, SlotStatus,
 };
 
 use super::paint::{self, Paint, bad, faint, good, warn};
@@ -229,11 +229,11 @@ fn behind(
 ) -> String {
     let seen = database.servers.iter().find(|s| s.server == server.name);
     let replay = seen.and_then(|seen| seen.lag_bytes);
-    match (replica, replay) {
-        (Some(replica), Some(replay)) if replay > replica.behind_bytes => {
-            format!("{}, {} to replay", size(replica.behind_bytes), size(replay))
+    match (replica.and_then(|replica| replica.behind_bytes), replay) {
+        (Some(behind), Some(replay)) if replay > behind => {
+            format!("{}, {} to replay", size(behind), size(replay))
         }
-        (Some(replica), _) => size(replica.behind_bytes),
+        (Some(behind), _) => size(behind),
         (None, Some(replay)) => format!("{} to replay", size(replay)),
         (None, None) => dash(),
     }
@@ -252,12 +252,16 @@ fn plan(server: &ServerStatus) -> Option<String> {
     Some(text)
 }
 
-/// Slots, folders set aside, settings that wait for a restart.
+/// What a slot may keep without being worth a line.
+const HELD_QUIETLY_BYTES: u64 = 64 << 20;
+
+/// Slots that keep much, folders set aside, settings that wait for a restart.
 fn leftovers(server: &ServerStatus) -> Option<String> {
     let local = local(server)?;
     let name = &server.name;
     let mut text = String::new();
-    for slot in &local.slots {
+    let noteworthy = |slot: &&SlotStatus| !slot.active || slot.held_bytes > HELD_QUIETLY_BYTES;
+    for slot in local.slots.iter().filter(noteworthy) {
         let active = match slot.active {
             true => "connected",
             false => "not connected",

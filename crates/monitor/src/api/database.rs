@@ -215,8 +215,9 @@ pub struct ReplicaStatus {
     pub streaming: bool,
     /// Flushed up to.
     pub lsn: String,
-    /// Bytes of WAL that it has not flushed yet.
-    pub behind_bytes: u64,
+    /// Bytes of WAL that it has not flushed yet; none while it is not connected.
+    #[serde(default)]
+    pub behind_bytes: Option<u64>,
     /// For how long it has not been streaming; 0 while it is.
     #[serde(default)]
     pub gone_ms: u64,
@@ -302,10 +303,10 @@ impl DatabaseLocal {
     }
 
     /// What would be lost with this server, at least as far as is known: the WAL that the most advanced
-    /// replica has not flushed. `None`: it is no primary, or has no replica.
+    /// replica has not flushed. `None`: it is no primary, or no replica is connected.
     pub fn unreplicated_bytes(&self) -> Option<u64> {
         match self.is_running_as("primary") {
-            true => self.replicas.iter().map(|r| r.behind_bytes).min(),
+            true => self.replicas.iter().filter_map(|r| r.behind_bytes).min(),
             false => None,
         }
     }

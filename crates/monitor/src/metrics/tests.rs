@@ -11,7 +11,7 @@ fn server() -> ServerStatus {
             role: Some("primary".into()),
             replicas: vec![ReplicaStatus {
                 server: "two".into(),
-                behind_bytes: 96,
+                behind_bytes: Some(96),
                 ..ReplicaStatus::default()
             }],
             ..DatabaseLocal::default()

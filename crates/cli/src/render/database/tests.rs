@@ -39,7 +39,7 @@ fn primary() -> DatabaseLocal {
             server: "two".into(),
             streaming: true,
             lsn: "0/5000000".into(),
-            behind_bytes: 96,
+            behind_bytes: Some(96),
             gone_ms: 0,
         }],
         slots: vec![slot("three", false, 3 << 19), slot("two", true, 0)],
