@@ -18,8 +18,6 @@ use crate::world::{World, lock, name_of};
 
 /// How often the deadline is passed on to the guard.
 const TELL_EVERY: Duration = Duration::from_millis(50);
-/// What [`Plant::DemotedAfterTheLease`] adds to each deadline.
-const PLANTED_EXCESS: Duration = Duration::from_millis(1_500);
 
 pub struct Keeper {
     world: Arc<World>,
@@ -153,10 +151,8 @@ impl Keeper {
         if epoch <= lock(&self.state).over {
             return;
         }
-        let mut deadline = self.policy.deadline(asked_at);
-        if self.world.shape.plant == Some(Plant::DemotedAfterTheLease) {
-            deadline = deadline + PLANTED_EXCESS;
-        }
+        let excess = self.world.shape.plant.map_or(Duration::ZERO, Plant::excess);
+        let deadline = self.policy.deadline(asked_at) + excess;
         let known = self.tenure();
         let newer = known
             .is_none_or(|old| epoch > old.epoch || (epoch == old.epoch && deadline > old.deadline));

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// One mistake. Each is made around the real code: by the disk, the network, the clock, or the part that
 /// drives the real state machine.
@@ -30,12 +31,15 @@ pub enum Plant {
     ExpiryWithoutEpoch,
     /// A candidate takes its own report for all that are needed.
     StaleReplicaPromoted,
-    /// A changed synchronous set counts as confirmed at once.
+    /// A changed synchronous set counts as confirmed at once, by replicas that are far behind.
     WidenedBeforeConfirmation,
     /// The primary is stopped, by agent and guard, long after its deadline.
     DemotedAfterTheLease,
-    /// A replica reports what it has while it goes on receiving.
+    /// A replica reports what it has while it goes on receiving, and nobody stops the old primary for long.
     VotesWhileReceiving,
+    /// Nobody stops the old primary for long. This alone loses nothing: it has nobody left who confirms its
+    /// commits.
+    PrimaryNotStopped,
     /// Clients are let in before replicas have what they will see.
     OpenedBeforeConfirmation,
     /// PostgreSQL chooses the number of a new timeline by itself.
@@ -43,7 +47,7 @@ pub enum Plant {
 }
 
 impl Plant {
-    pub const ALL: [(Self, &str); 16] = [
+    pub const ALL: [(Self, &str); 17] = [
         (Self::LeaseFromReply, "lease-from-reply"),
         (Self::NoBudget, "no-budget"),
         (Self::ForgottenVote, "forgotten-vote"),
@@ -61,6 +65,7 @@ impl Plant {
         ),
         (Self::DemotedAfterTheLease, "demoted-after-the-lease"),
         (Self::VotesWhileReceiving, "votes-while-receiving"),
+        (Self::PrimaryNotStopped, "primary-not-stopped"),
         (Self::OpenedBeforeConfirmation, "opened-before-confirmation"),
         (Self::OwnTimelineNumbers, "own-timeline-numbers"),
     ];
@@ -94,8 +99,24 @@ impl Plant {
                 | Self::WidenedBeforeConfirmation
                 | Self::DemotedAfterTheLease
                 | Self::VotesWhileReceiving
+                | Self::PrimaryNotStopped
                 | Self::OpenedBeforeConfirmation
                 | Self::OwnTimelineNumbers
         )
+    }
+
+    /// What is added to the deadline at which agent and guard stop a primary.
+    pub fn excess(self) -> Duration {
+        match self {
+            Self::DemotedAfterTheLease => Duration::from_millis(1_500),
+            Self::VotesWhileReceiving | Self::PrimaryNotStopped => Duration::from_secs(5),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Whether there may be two primaries at a time, and the old one shows what is old: what matters then is
+    /// that nothing is lost.
+    pub fn has_two_primaries(self) -> bool {
+        matches!(self, Self::VotesWhileReceiving | Self::PrimaryNotStopped)
     }
 }

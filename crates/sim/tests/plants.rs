@@ -135,3 +135,15 @@ fn a_timeline_with_a_number_that_another_one_has() {
         &[&["what does not follow", "not common"], LOST].concat(),
     );
 }
+
+#[test]
+fn a_primary_that_nobody_stops_has_nobody_who_confirms() {
+    let settings = Settings {
+        plant: Some(Plant::PrimaryNotStopped),
+        database: true,
+        trace: false,
+    };
+    for seed in 1..=20 {
+        assert_eq!(run(seed, settings).violation, None, "seed {seed}");
+    }
+}

@@ -93,8 +93,8 @@ impl Agent {
             Some(Plant::VotesWhileReceiving) if store.lease.is_none() => {
                 (ready.follows, ready.receiving, ready.settled) = (None, false, true);
             }
-            Some(Plant::WidenedBeforeConfirmation) if ready.open => ready.sync.since = lsn(0),
-            Some(Plant::OpenedBeforeConfirmation) if !ready.open => ready.sync.since = lsn(0),
+            Some(Plant::WidenedBeforeConfirmation) if ready.open => all_confirmed(ready),
+            Some(Plant::OpenedBeforeConfirmation) if !ready.open => all_confirmed(ready),
             _ => {}
         }
     }
@@ -289,6 +289,15 @@ impl Agent {
             }
         };
         world.network.carry(at, self.server).await.then_some(seen)
+    }
+}
+
+/// What a primary believes that does not ask how far its replicas are.
+fn all_confirmed(ready: &mut Ready) {
+    ready.sync.since = lsn(0);
+    let end = ready.end().lsn;
+    for standby in &mut ready.standbys {
+        standby.flushed = end;
     }
 }
 

@@ -10,6 +10,7 @@ use trilith_ha::{StoreView, SyncSet};
 use super::{Confirm, State};
 use crate::executor::executor;
 use crate::limits::{AFTER_SUSPEND, GUARD_ACTS};
+use crate::plant::Plant;
 use crate::world::{World, lock, name_of, server_name};
 
 /// So many entries behind the primary counts as having caught up.
@@ -94,7 +95,8 @@ impl World {
 
     /// Called at every step: never two that are writable, but for a moment after a suspend.
     pub fn check_primaries(&self) {
-        if self.shape.database.is_none() {
+        let two = self.shape.plant.is_some_and(Plant::has_two_primaries);
+        if two || self.shape.database.is_none() {
             return;
         }
         let primaries: Vec<usize> = {

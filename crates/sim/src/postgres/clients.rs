@@ -12,6 +12,7 @@ use super::commit::commit;
 use crate::environment::{Sleep, nanos, spawn_for};
 use crate::executor::{WORLD, executor};
 use crate::limits::{AFTER_SUSPEND, CALL_MAX, GUARD_ACTS};
+use crate::plant::Plant;
 use crate::world::{World, lock, name_of, server_name};
 
 /// At each server.
@@ -182,7 +183,8 @@ impl Client {
         databases.shown.extend(&seen);
         databases.counts.read += 1;
         drop(databases);
-        if world.is_synchronous() && !missing.is_empty() && !woke {
+        let old = world.shape.plant.is_some_and(Plant::has_two_primaries);
+        if world.is_synchronous() && !missing.is_empty() && !woke && !old {
             let at = name_of(at);
             world.violate(format!(
                 "a read at {at} without writes {missing:?}, done before"

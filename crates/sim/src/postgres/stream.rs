@@ -17,7 +17,7 @@ use crate::world::{World, lock, name_of};
 const RETRY: Duration = Duration::from_millis(200);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 /// Of a slow replica.
-const SLOW: Duration = Duration::from_millis(300);
+const SLOW: Duration = Duration::from_millis(60);
 /// While there is nothing to send, the replica says so often how far it is.
 const STATUS_EVERY: Duration = Duration::from_millis(100);
 
