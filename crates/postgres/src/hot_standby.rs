@@ -48,11 +48,11 @@ impl HotStandby {
     /// the default; PostgreSQL refuses it itself.
     pub fn in_conf(conf: &str) -> Self {
         Self(SETTINGS.map(|(name, _, default)| {
-            let values = conf.lines().filter_map(|line| {
+            let mut values = conf.lines().filter_map(|line| {
                 let (key, value) = line.split_once(" = ")?;
                 (key == name).then(|| value.trim_matches('\''))
             });
-            values.last().and_then(integer).unwrap_or(default)
+            values.next_back().and_then(integer).unwrap_or(default)
         }))
     }
 
