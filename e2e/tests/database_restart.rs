@@ -23,14 +23,14 @@ fn servers_restart_one_by_one_for_new_settings() -> Result<()> {
     let mut demo = Demo::start(DemoOptions::default())?;
     let first = demo.await_standing(PATIENCE)?.primary;
 
-    let gap = restart_for(&demo, 250)?;
+    let gap = restart_for(&mut demo, 250)?;
     let second = demo.primary()?;
     eprintln!("max_connections up: gap {gap:?}, from {first} to {second}");
     ensure!(second != first, "{first} is the primary still");
     ensure!(gap < PAUSE_MAX, "{gap:?} without a write");
 
     // Replicas cannot have less than their primary, which restarts first, and in place.
-    let gap = restart_for(&demo, 120)?;
+    let gap = restart_for(&mut demo, 120)?;
     let third = demo.primary()?;
     eprintln!("max_connections down: gap {gap:?}, from {second} to {third}");
     ensure!(third == second, "{third} took over from {second}");
@@ -42,7 +42,7 @@ fn servers_restart_one_by_one_for_new_settings() -> Result<()> {
 }
 
 /// The longest time without a write meanwhile.
-fn restart_for(demo: &Demo, max_connections: u32) -> Result<Duration> {
+fn restart_for(demo: &mut Demo, max_connections: u32) -> Result<Duration> {
     let inserts = Inserts::start(demo, RATE)?;
     set_max_connections(demo, max_connections)?;
     let servers = demo.servers()?;
