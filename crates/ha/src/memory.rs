@@ -162,9 +162,10 @@ pub fn needs_primary(store: &StoreView, local: &Local, me: &ServerName) -> bool 
         return true;
     }
     match (&local.process, &local.data) {
-        (Process::Ready(ready), _) => {
-            ready.not_streaming >= NOT_STREAMING_MAX && ready.follows.is_some()
+        (Process::Ready(ready), _) if ready.in_recovery => {
+            ready.follows.as_ref() != store.holder() || ready.not_streaming >= NOT_STREAMING_MAX
         }
+        (Process::Ready(_), _) => false,
         (
             _,
             Data::Ready {

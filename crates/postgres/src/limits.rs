@@ -161,6 +161,8 @@ pub const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(600);
 /// A replica that stops receiving: when its WAL receiver is told to end once more, and when that failed.
 pub const FOLLOW_NOBODY_PATIENCE: Duration = Duration::from_millis(500);
 pub const FOLLOW_NOBODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// A replica streams when so many looks in a row have seen it.
+pub const STREAMING_LOOKS: u32 = 3;
 /// For a promotion, which replays what was received first.
 pub const PROMOTE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Numbers of timelines that may be left out at a promotion; each is a small file.

@@ -89,8 +89,10 @@ impl Planner<'_> {
             Plan::one(CALM, Step::Start { how }, why)
         };
         if *kind == Kind::Replica {
+            // What it has is compared before it follows anybody, and known once it runs.
+            let how = StartAs::Replica { follow: None };
             return match self.o.local.failures {
-                0..=2 => start("it is not running"),
+                0..=2 => Plan::one(CALM, Step::Start { how }, "it is not running"),
                 _ => self.copy(
                     primary,
                     "PostgreSQL does not start with the data here",
@@ -197,12 +199,38 @@ impl Planner<'_> {
         }
     }
 
+    /// Histories are compared first. PostgreSQL itself would let a replica connect that has more of an older
+    /// timeline than this primary took over, and count what it has flushed there as confirmation of commits
+    /// that it never received: the walreceiver begins at the start of a segment, and reports its own end.
+    fn follow(&self, ready: &Ready, primary: &ServerName) -> Plan {
+        if ready.follows.is_some() || ready.receiving {
+            let step = Step::Follow { server: None };
+            return Plan::one(CALM, step, "it may still receive from a former primary");
+        }
+        if !ready.settled {
+            return Plan::wait(CALM, "the WAL here is still being read");
+        }
+        let Some(seen) = self.seen(primary) else {
+            return self.no_answer(CALM, primary);
+        };
+        if !seen.history.continues(&ready.history) {
+            return self.parted(ready, primary, seen);
+        }
+        let step = Step::Follow {
+            server: Some(primary.clone()),
+        };
+        Plan::one(CALM, step, format!("{primary} is the primary"))
+    }
+
+    fn parted(&self, ready: &Ready, primary: &ServerName, seen: &PrimarySeen) -> Plan {
+        let end = ready.end();
+        let why = format!("it has WAL up to {end} that {primary} never wrote");
+        self.rewind(primary, seen, &why)
+    }
+
     fn run_replica(&self, ready: &Ready, primary: &ServerName) -> Plan {
         if ready.follows.as_ref() != Some(primary) {
-            let step = Step::Follow {
-                server: Some(primary.clone()),
-            };
-            return Plan::one(CALM, step, format!("{primary} is the primary"));
+            return self.follow(ready, primary);
         }
         if ready.not_streaming < NOT_STREAMING_MAX {
             return self
@@ -214,9 +242,10 @@ impl Planner<'_> {
         };
         let end = ready.end();
         // What the primary said may be a moment old: on its own timeline nobody is ahead of it.
-        if !seen.history.continues(&ready.history) && ready.settled {
-            let why = format!("it has WAL up to {end} that {primary} never wrote");
-            return self.rewind(primary, seen, &why);
+        // While it tries to receive it is not settled, but what it has of an older one grows no more.
+        let ended = ready.settled || end.timeline < seen.history.end.timeline;
+        if !seen.history.continues(&ready.history) && ended {
+            return self.parted(ready, primary, seen);
         }
         if seen.slot == SlotSeen::Lost || end.lsn < seen.oldest {
             let why = format!("{primary} no longer has the WAL that comes after {end}");

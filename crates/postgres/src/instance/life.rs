@@ -11,7 +11,7 @@ use super::line::Line;
 use super::settings::Settings;
 use crate::error::Error;
 use crate::hot_standby::HotStandby;
-use crate::limits::{QUICK_DEATH_MAX, RESTART_CALM};
+use crate::limits::{QUICK_DEATH_MAX, RESTART_CALM, STREAMING_LOOKS};
 
 /// Of one postmaster, from its start (or its adoption) to its end.
 #[derive(Default)]
@@ -50,6 +50,8 @@ pub(super) struct Life {
     /// Since when each replica has not been streaming.
     pub gone_since: BTreeMap<ServerName, BootTime>,
     pub not_streaming_since: Option<BootTime>,
+    /// Looks in a row that saw it stream, or follow nobody.
+    pub streaming_looks: u32,
     /// The timelines that led to this one.
     pub ended_timelines: Option<(u32, Vec<Position>)>,
     pub last: Option<Box<Ready>>,
@@ -130,13 +132,21 @@ impl Life {
         now.since(since)
     }
 
-    /// For how long nothing has come in although it follows somebody.
+    /// For how long nothing has come in although it follows somebody. One whose history has parted from the
+    /// primary's says now and then, for a moment, that it streams: it does when it was seen so several times
+    /// in a row.
     pub fn not_streaming(&mut self, waits: bool, now: BootTime) -> Duration {
-        if !waits {
+        self.streaming_looks = match waits {
+            true => 0,
+            false => self.streaming_looks.saturating_add(1),
+        };
+        if waits {
+            self.not_streaming_since.get_or_insert(now);
+        } else if self.streaming_looks >= STREAMING_LOOKS {
             self.not_streaming_since = None;
-            return Duration::ZERO;
         }
-        now.since(*self.not_streaming_since.get_or_insert(now))
+        let since = self.not_streaming_since;
+        since.map_or(Duration::ZERO, |since| now.since(since))
     }
 }
 
@@ -198,8 +208,14 @@ mod tests {
 
         assert_eq!(life.not_streaming(true, at(40)), Duration::ZERO);
         assert_eq!(life.not_streaming(true, at(43)), Duration::from_secs(3));
-        assert_eq!(life.not_streaming(false, at(44)), Duration::ZERO);
-        assert_eq!(life.not_streaming(true, at(45)), Duration::ZERO);
+        // For a moment: that is no stream.
+        assert_eq!(life.not_streaming(false, at(44)), Duration::from_secs(4));
+        assert_eq!(life.not_streaming(true, at(45)), Duration::from_secs(5));
+        for _ in 1..STREAMING_LOOKS {
+            assert_ne!(life.not_streaming(false, at(46)), Duration::ZERO);
+        }
+        assert_eq!(life.not_streaming(false, at(47)), Duration::ZERO);
+        assert_eq!(life.not_streaming(true, at(48)), Duration::ZERO);
     }
 
     #[test]

@@ -189,9 +189,13 @@ fn look() -> String {
                 case when not pg_is_in_recovery()
                      then pg_walfile_name(pg_current_wal_insert_lsn()) end,
                 case when not pg_is_in_recovery() then pg_current_wal_flush_lsn() end,
-                array(select concat_ws(' ', flush_lsn, state, application_name)
-                        from (select coalesce(flush_lsn, '0/0') as flush_lsn, state, application_name
-                                from pg_stat_replication) senders),
+                array(select concat_ws(' ', flush_lsn, state, timeline, application_name)
+                        from (select coalesce(flush_lsn, '0/0') as flush_lsn, replication.state,
+                                     coalesce(substring(query from 'TIMELINE ([0-9]+)$'), '-')
+                                         as timeline,
+                                     replication.application_name
+                                from pg_stat_replication replication
+                                left join pg_stat_activity using (pid)) senders),
                 pg_last_wal_replay_lsn(),
                 pg_last_wal_receive_lsn(),
                 receiver.received_tli,
@@ -232,7 +236,7 @@ fn read_look(row: &Row) -> Result<Look, tokio_postgres::Error> {
             flushed,
             senders: senders
                 .iter()
-                .filter_map(|text| read_sender(text))
+                .filter_map(|text| read_sender(text, timeline))
                 .collect(),
         }),
         _ => None,
@@ -261,14 +265,18 @@ fn read_look(row: &Row) -> Result<Look, tokio_postgres::Error> {
     })
 }
 
-/// `flush_lsn state application_name`, of which the last may hold anything.
-fn read_sender(text: &str) -> Option<Sender> {
-    let mut words = text.splitn(3, ' ');
+/// `flush_lsn state timeline application_name`, of which the last may hold anything.
+///
+/// A replica that streams an earlier timeline may be past the place where this primary's began. What it has
+/// flushed there is another history, and says nothing about what is written here.
+fn read_sender(text: &str, timeline: u32) -> Option<Sender> {
+    let mut words = text.splitn(4, ' ');
     let flushed = words.next()?.parse().ok()?;
     let state = words.next()?;
+    let its: Option<u32> = words.next()?.parse().ok();
     Some(Sender {
         flushed,
-        streaming: state == "streaming",
+        streaming: state == "streaming" && its.is_none_or(|its| its == timeline),
         name: words.next().unwrap_or_default().to_owned(),
     })
 }

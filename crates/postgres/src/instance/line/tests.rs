@@ -2,15 +2,19 @@ use super::*;
 
 #[test]
 fn senders_and_slots_are_read() {
-    let sender = read_sender("0/3000060 streaming s-1").unwrap();
+    let sender = read_sender("0/3000060 streaming 2 s-1", 2).unwrap();
     assert_eq!(sender.name, "s-1");
     assert!(sender.streaming);
     assert_eq!(sender.flushed, Lsn(0x300_0060));
-    let odd = read_sender("0/0 startup a b  c").unwrap();
+    let odd = read_sender("0/0 startup - a b  c", 2).unwrap();
     assert_eq!((odd.name.as_str(), odd.streaming), ("a b  c", false));
-    assert_eq!(read_sender("0/0 backup").unwrap().name, "");
-    assert_eq!(read_sender("x streaming s"), None);
-    assert_eq!(read_sender(""), None);
+    assert_eq!(read_sender("0/0 backup -", 2).unwrap().name, "");
+    assert_eq!(read_sender("x streaming 2 s", 2), None);
+    assert_eq!(read_sender("", 2), None);
+    // Past the place where timeline 2 began, on timeline 1: it has nothing of what is written here.
+    assert!(!read_sender("0/4000000 streaming 1 s", 2).unwrap().streaming);
+    // What its query was is not to be seen.
+    assert!(read_sender("0/4000000 streaming - s", 2).unwrap().streaming);
 
     let slot = read_slot("trilith_a t reserved 16777216").unwrap();
     assert_eq!(

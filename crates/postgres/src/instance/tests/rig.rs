@@ -217,8 +217,9 @@ impl Node {
         let began = Instant::now();
         loop {
             let ready = self.ready().await;
-            if self.status.borrow().streaming == Some(true) {
-                assert!(ready.receiving && ready.not_streaming.is_zero());
+            let streaming = self.status.borrow().streaming == Some(true);
+            if streaming && ready.not_streaming.is_zero() {
+                assert!(ready.receiving);
                 return ready;
             }
             assert!(
