@@ -46,8 +46,7 @@ impl History {
         ended.map(|ended| ended.lsn)
     }
 
-    /// Whether everything that `other` has is in it. Two timelines of one number that began at different
-    /// places are different timelines.
+    /// Whether everything that `other` has is in it.
     pub fn has(&self, other: &History) -> bool {
         self.contains(other.end) && self.agrees(other)
     }
@@ -58,13 +57,12 @@ impl History {
         self.has(other) || (self.end.timeline == other.end.timeline && self.agrees(other))
     }
 
-    /// Whether the timelines that ended in both ended at the same places.
+    /// Whether the same timelines led to the last one of `other`, if that is one of this history's: two of one
+    /// number that began elsewhere are different timelines.
     fn agrees(&self, other: &History) -> bool {
-        let same = |ended: &Position| {
-            self.switch_of(ended.timeline)
-                .is_none_or(|switch| switch == ended.lsn)
-        };
-        other.ended.iter().all(same)
+        let last = other.end.timeline;
+        let before = self.ended.iter().take_while(|ended| ended.timeline < last);
+        before.eq(&other.ended)
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Memory {
     /// The marks of servers to be restarted, and since when they are as they are.
     restarts: BTreeMap<ServerName, (Revision, BootTime)>,
     yield_until: BootTime,
+    /// The lease, and how often PostgreSQL had failed when it was first seen.
+    lease: Option<(Epoch, u32)>,
 }
 
 impl Memory {
@@ -51,6 +53,7 @@ impl Memory {
             request: None,
             restarts: BTreeMap::new(),
             yield_until: BootTime::default(),
+            lease: None,
         }
     }
 
@@ -59,8 +62,12 @@ impl Memory {
         self.yield_until = now + YIELD_FOR;
     }
 
-    /// Takes in what the store shows now.
-    pub fn remember(&mut self, now: BootTime, store: &StoreView) {
+    /// Takes in what the store shows now, and how often PostgreSQL has failed here so far.
+    pub fn remember(&mut self, now: BootTime, store: &StoreView, failures: u32) {
+        let lease = store.lease.as_ref().map(|(_, epoch)| *epoch);
+        if self.lease.map(|(epoch, _)| epoch) != lease {
+            self.lease = lease.map(|epoch| (epoch, failures));
+        }
         if store.lease.is_some() {
             self.free_since = None;
         } else if self.free_since.is_none() {
@@ -129,6 +136,10 @@ impl Memory {
             lease: self.lease(now, &store, policy, tenure),
             quorum,
             yielding: now < self.yield_until,
+            // What has been forgotten meanwhile does not count either.
+            failures_before: self
+                .lease
+                .map_or(0, |(_, failures)| failures.min(local.failures)),
             request_for: self
                 .request
                 .map_or(Duration::ZERO, |(_, since)| now.since(since)),

@@ -24,6 +24,8 @@ pub struct Observed {
     pub primary: Option<PrimarySeen>,
     /// This server gave the lease up, or failed to take it, and waits before it asks again.
     pub yielding: bool,
+    /// Of `local.failures`, those from before the lease was granted that there is now.
+    pub failures_before: u32,
     /// How long the operator's request has been there.
     pub request_for: Duration,
     /// How long each of the marks in `store.restart` has been as it is.

@@ -69,6 +69,13 @@ fn one_history_within_another() {
             false,
             false,
         ),
+        // The same number, begun by way of another timeline, or without one.
+        (History::new(vec![at(1, 100)], at(3, 150)), false, false),
+        (
+            History::new(vec![at(1, 50), at(2, 200)], at(3, 250)),
+            false,
+            false,
+        ),
         // A later one.
         (
             History::new(vec![at(1, 100), at(2, 200), at(3, 250)], at(4, 260)),

@@ -55,7 +55,7 @@ impl Planner<'_> {
             Process::Stopped => self.started_anew(self.start_primary(record, version)),
             Process::Starting { since } => self.starting_primary(*since, record),
             Process::Silent { since } => self.silent(*since),
-            Process::Ready(ready) if ready.in_recovery => self.promote(ready, record),
+            Process::Ready(ready) if ready.in_recovery => self.promote(ready, record, version),
             Process::Ready(ready) => self.run_primary(ready, record, version),
         }
     }
@@ -81,7 +81,7 @@ impl Planner<'_> {
         let failures = self.o.local.failures;
         // Each time that nobody else came although there was room, it is tried once more.
         let others = self.others_may_succeed(record);
-        if others && failures > record.retaken {
+        if others && failures > self.o.failures_before {
             return self.give_up("PostgreSQL does not start here");
         }
         let how = match kind {
@@ -162,7 +162,7 @@ impl Planner<'_> {
         Plan::wait(CALM, "PostgreSQL is starting")
     }
 
-    fn promote(&self, ready: &Ready, record: &Record) -> Plan {
+    fn promote(&self, ready: &Ready, record: &Record, version: Revision) -> Plan {
         if self.o.leaving {
             return self.give_up("this server stops");
         }
@@ -171,9 +171,22 @@ impl Planner<'_> {
             let step = Step::Follow { server: None };
             return Plan::one(reason, step, "a primary receives from nobody");
         }
+        let begun = ready.end().timeline;
+        if record.timeline <= begun {
+            // The number is taken before it is used: nobody who does not know of it may use it again.
+            let timeline = begun + 1;
+            let value = Record {
+                timeline,
+                ..record.clone()
+            };
+            let over = Some(version);
+            let step = Step::WriteRecord(Box::new(Written { value, over }));
+            let why = format!("timeline {begun} has been begun: the next one is {timeline}");
+            return Plan::one(reason, step, why);
+        }
         let step = Step::Promote {
             sync: sync::at_start(record, self.policy),
-            timeline: record.timeline.max(ready.end().timeline + 1),
+            timeline: record.timeline,
         };
         Plan::one(reason, step, "this server holds the lease")
     }

@@ -71,6 +71,7 @@ fn observed(record: &Record, reports: &BTreeMap<usize, u64>, free_for: Duration)
         },
         primary: None,
         yielding: false,
+        failures_before: 0,
         request_for: Duration::ZERO,
         restart_for: BTreeMap::new(),
         leaving: false,

@@ -365,6 +365,9 @@ impl World {
             local: self.local(me, &patience, lease),
             primary,
             yielding: server.yielding && !long,
+            // Each lease that was taken again has had its try.
+            failures_before: (server.view.seen.record.as_ref())
+                .map_or(0, |(record, _)| record.retaken),
             request_for: if long { LONG } else { Duration::ZERO },
             restart_for: (server.view.seen.restart.keys())
                 .map(|name| (name.clone(), if long { LONG } else { Duration::ZERO }))

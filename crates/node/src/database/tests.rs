@@ -65,6 +65,7 @@ fn primary() -> Situation {
         local,
         primary: None,
         yielding: false,
+        failures_before: 0,
         request_for: Duration::ZERO,
         restart_for: BTreeMap::new(),
         leaving: false,
