@@ -12,7 +12,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 use trilith_e2e::{
-    Demo, DemoOptions, Inserts, Kill, PauseGoal, Sql, drills_per_fault_of_database, holds_within, no_labs_here, run,
+    Demo, DemoOptions, Inserts, Kill, PauseGoal, Sql, drills_per_fault_of_database, holds_within,
+    no_labs_here, run,
 };
 
 /// Until everything is whole again after a fault.

@@ -158,6 +158,7 @@ fn spawn<E: Environment>(inner: &Arc<Inner<E>>, task: impl Future<Output = ()> +
     // Dropping the handle lets it run.
     drop(E::spawn(async move {
         tokio::select! {
+            biased;
             _ = stop.wait_for(|stop| *stop) => {}
             () = task => {}
         }

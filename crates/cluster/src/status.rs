@@ -88,6 +88,7 @@ pub(crate) async fn publish<E: Environment>(inner: Arc<Inner<E>>) {
             changed
         });
         tokio::select! {
+            biased;
             changed = metrics.changed() => if changed.is_err() {
                 inner.fail("the consensus core is gone");
                 return;

@@ -167,6 +167,7 @@ impl<E: Environment> Inner<E> {
                     call.await
                 } else {
                     tokio::select! {
+                        biased;
                         reply = call => reply,
                         // It would be of no use: a leader that hangs is replaced in less time than
                         // it takes to give it up.

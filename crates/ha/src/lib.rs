@@ -31,8 +31,8 @@ pub use limits::*;
 pub use lsn::{Lsn, ParseLsnError};
 pub use memory::{Memory, Parts, Tenure, needs_primary};
 pub use observed::{
-    Data, Kind, LeaseSeen, Local, Observed, PrimarySeen, Process, Ready, SlotSeen, Standby,
-    SyncInForce,
+    Changes, Data, Kind, LeaseSeen, Local, Observed, PrimarySeen, Process, Ready, SlotSeen,
+    Standby, SyncInForce,
 };
 pub use plan::{Act, Plan, StartAs, Step, StopMode};
 pub use planner::plan;

@@ -8,7 +8,7 @@ use trilith_base::{BootTime, ServerName};
 use trilith_consensus::{Epoch, Revision};
 
 use crate::limits::{NOT_STREAMING_MAX, YIELD_FOR};
-use crate::observed::{Data, Kind, LeaseSeen, Local, Observed, PrimarySeen, Process};
+use crate::observed::{Changes, Data, Kind, LeaseSeen, Local, Observed, PrimarySeen, Process};
 use crate::policy::Policy;
 use crate::record::StoreView;
 
@@ -41,6 +41,19 @@ pub struct Memory {
     yield_until: BootTime,
     /// The lease, and how often PostgreSQL had failed when it was first seen.
     lease: Option<(Epoch, u32)>,
+    /// What this server wrote last.
+    wrote: Revision,
+    asked: Asked,
+}
+
+/// A change of the record or the lease that may still be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    None,
+    /// On the condition that the record is that of this revision, or that there is none.
+    Over(Option<Revision>),
+    /// By an earlier life of this agent, if any.
+    Before,
 }
 
 impl Memory {
@@ -54,6 +67,8 @@ impl Memory {
             restarts: BTreeMap::new(),
             yield_until: BootTime::default(),
             lease: None,
+            wrote: Revision::default(),
+            asked: Asked::Before,
         }
     }
 
@@ -62,11 +77,44 @@ impl Memory {
         self.yield_until = now + YIELD_FOR;
     }
 
+    /// The record or the lease is about to be changed, on the condition that the record is that of this
+    /// revision. Whatever was asked for before has the same condition, or comes to nothing.
+    pub fn asks(&mut self, over: Option<Revision>) {
+        self.asked = Asked::Over(over);
+    }
+
+    /// What was asked for last is done.
+    pub fn done(&mut self) {
+        self.asked = Asked::None;
+    }
+
+    /// Something was written.
+    pub fn wrote(&mut self, revision: Revision) {
+        self.wrote = self.wrote.max(revision);
+    }
+
+    /// What the store has to show before anything is planned from it.
+    pub fn last_written(&self) -> Revision {
+        self.wrote
+    }
+
+    fn changes(&self, store: &StoreView) -> Changes {
+        match self.asked {
+            _ if store.revision < self.wrote => Changes::Unseen,
+            Asked::None => Changes::Seen,
+            Asked::Over(_) | Asked::Before => Changes::Unknown,
+        }
+    }
+
     /// Takes in what the store shows now, and how often PostgreSQL has failed here so far.
     pub fn remember(&mut self, now: BootTime, store: &StoreView, failures: u32) {
         let lease = store.lease.as_ref().map(|(_, epoch)| *epoch);
         if self.lease.map(|(epoch, _)| epoch) != lease {
             self.lease = lease.map(|epoch| (epoch, failures));
+        }
+        let record = store.record.as_ref().map(|(_, version)| *version);
+        if matches!(self.asked, Asked::Over(over) if over != record) {
+            self.asked = Asked::None;
         }
         if store.lease.is_some() {
             self.free_since = None;
@@ -135,6 +183,7 @@ impl Memory {
         Observed {
             lease: self.lease(now, &store, policy, tenure),
             quorum,
+            changes: self.changes(&store),
             yielding: now < self.yield_until,
             // What has been forgotten meanwhile does not count either.
             failures_before: self
@@ -189,3 +238,6 @@ pub fn needs_primary(store: &StoreView, local: &Local, me: &ServerName) -> bool 
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ pub struct Observed {
     pub quorum: bool,
     pub lease: LeaseSeen,
     pub local: Local,
+    pub changes: Changes,
     /// What the lease's holder says about its PostgreSQL, if it is another server and has been asked and
     /// has answered lately.
     pub primary: Option<PrimarySeen>,
@@ -32,6 +33,20 @@ pub struct Observed {
     pub restart_for: BTreeMap<ServerName, Duration>,
     /// This server is about to stop.
     pub leaving: bool,
+}
+
+/// What became of this server's own changes to the record and the lease.
+///
+/// What is decided from an older record than the true one may be unsafe: who confirms commits is switched
+/// here, and is no entry that the store could refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// `store` has them all.
+    Seen,
+    /// The last one is done, and `store` is older than that.
+    Unseen,
+    /// The last one may still be done, or not, on the condition that the record is as it was.
+    Unknown,
 }
 
 /// The lease of the primary, as far as this server may count on it.

@@ -99,7 +99,9 @@ pub enum Step {
     TakeLease(Box<TakeLease>),
     /// Gives the lease back, and writes the record with it.
     GiveUpLease {
-        record: Option<Box<Written<Record>>>,
+        record: Option<Box<Record>>,
+        /// Of the record read; `None`: there was none.
+        over: Option<trilith_consensus::Revision>,
         /// The operator's request that this fulfils.
         fulfils: Option<trilith_consensus::Revision>,
     },
@@ -221,10 +223,7 @@ impl fmt::Display for Step {
             }
             Self::GiveUpLease { record, .. } => {
                 f.write_str("give the lease back")?;
-                match record
-                    .as_ref()
-                    .and_then(|written| written.value.next.as_ref())
-                {
+                match record.as_ref().and_then(|record| record.next.as_ref()) {
                     Some(next) => write!(f, " for {next}"),
                     None => Ok(()),
                 }

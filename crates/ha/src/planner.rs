@@ -10,7 +10,7 @@ use trilith_base::ServerName;
 use trilith_consensus::Revision;
 
 use crate::limits::SILENT_MAX;
-use crate::observed::{Data, LeaseSeen, Observed, PrimarySeen, Process};
+use crate::observed::{Changes, Data, LeaseSeen, Observed, PrimarySeen, Process};
 use crate::plan::{Plan, Step, StopMode};
 use crate::policy::Policy;
 use crate::record::Record;
@@ -51,6 +51,12 @@ impl Planner<'_> {
                 "the lease is ours",
                 "what the cluster store told this server so far is older than that",
             ),
+            LeaseSeen::Mine { .. } if self.o.changes == Changes::Unseen && !self.o.leaving => {
+                Plan::wait(
+                    "the lease is ours",
+                    "the cluster store has not shown this server yet what it changed last",
+                )
+            }
             LeaseSeen::Mine { .. } => self.as_holder(),
             LeaseSeen::Unproven { .. } => {
                 Plan::wait("the lease is ours", "a renewal has to prove that it lasts")
@@ -96,6 +102,7 @@ impl Planner<'_> {
     fn give_up(&self, why: impl Into<String>) -> Plan {
         let step = Step::GiveUpLease {
             record: None,
+            over: self.record().map(|(_, version)| version),
             fulfils: None,
         };
         let mut plan = Plan::idle("make room for another primary");

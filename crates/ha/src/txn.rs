@@ -134,18 +134,21 @@ pub fn write_record(written: &Written<Record>, epoch: Epoch) -> Txn {
         .then(put_record(&written.value))
 }
 
-/// Gives the lease back; with a record, what the next primary needs to know. `request`: fulfilled by it.
-pub fn give_up(record: Option<&Written<Record>>, epoch: Epoch, request: Option<Revision>) -> Txn {
-    let mut txn = Txn::new();
-    if let Some(written) = record {
-        txn = txn.when(unchanged_record(written.over));
-    }
-    txn = txn.then(Write::Revoke {
+/// Gives the lease back; with a record, what the next primary needs to know. `over`: of the record read,
+/// also where it stays as it is: writing that anew makes sure that this one is never done later.
+/// `request`: fulfilled by it.
+pub fn give_up(
+    record: Option<&Record>,
+    over: Option<Revision>,
+    epoch: Epoch,
+    request: Option<Revision>,
+) -> Txn {
+    let mut txn = Txn::new().when(unchanged_record(over)).then(Write::Revoke {
         lease: lease_key(),
         epoch,
     });
-    if let Some(written) = record {
-        txn = txn.then(put_record(&written.value));
+    if let Some(record) = record {
+        txn = txn.then(put_record(record));
     }
     match request {
         Some(version) => forget_request(txn, version),

@@ -99,8 +99,10 @@ fn printed(plan: &Plan) -> String {
                 }
             }
             Step::WriteRecord(written) => more.push(written.value.to_string()),
-            Step::GiveUpLease { record, fulfils } => {
-                more.extend(record.iter().map(|written| written.value.to_string()));
+            Step::GiveUpLease {
+                record, fulfils, ..
+            } => {
+                more.extend(record.iter().map(ToString::to_string));
                 if fulfils.is_some() {
                     more.push("ends the request".to_owned());
                 }

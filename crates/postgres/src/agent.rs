@@ -109,7 +109,6 @@ impl Postgres {
             stopping,
             armed: None,
             ran: true,
-            wrote: Revision::default(),
             heard: hear(store.clone()),
             store,
             reported: None,
@@ -208,8 +207,6 @@ struct Agent {
     stopping: watch::Receiver<bool>,
     /// Whether the guard was told to stop PostgreSQL at the deadline; `None`: an earlier agent may have.
     armed: Option<bool>,
-    /// What this agent wrote last. An older view is not planned from.
-    wrote: Revision,
     /// Whether the store's majority was heard since this agent started.
     heard: watch::Receiver<bool>,
     /// The last plan that was reported: the same one is not news.
@@ -247,8 +244,9 @@ impl Agent {
                 leave_by = Some(BootTime::now() + LEAVE_TIMEOUT);
             }
             self.take_options();
-            if self.view.borrow().revision < self.wrote && !leaving {
-                self.catch_up(self.wrote).await;
+            let wrote = self.memory.last_written();
+            if self.view.borrow().revision < wrote && !leaving {
+                self.catch_up(wrote).await;
             }
             let Some(observed) = self.observe(leaving).await else {
                 // The lease ended while PostgreSQL did not answer.
@@ -448,10 +446,14 @@ impl Agent {
         match step {
             Step::Report(report) => self.commit(txn::report(&self.policy.me, report)).await,
             Step::TakeLease(take) => self.take_lease(take).await,
-            Step::GiveUpLease { record, fulfils } => {
+            Step::GiveUpLease {
+                record,
+                over,
+                fulfils,
+            } => {
                 let epoch = epoch(&observed.lease)?;
-                let given = txn::give_up(record.as_deref(), epoch, *fulfils);
-                self.commit(given).await?;
+                let given = txn::give_up(record.as_deref(), *over, epoch, *fulfils);
+                self.commit_over(*over, given).await?;
                 self.telemetry.emit(&LeaseGivenUp {
                     epoch,
                     in_order: record.is_some(),
@@ -463,7 +465,8 @@ impl Agent {
             }
             Step::WriteRecord(written) => {
                 let epoch = epoch(&observed.lease)?;
-                self.commit(txn::write_record(written, epoch)).await
+                self.commit_over(written.over, txn::write_record(written, epoch))
+                    .await
             }
             Step::Found { system_id } => {
                 let epoch = epoch(&observed.lease)?;
@@ -500,8 +503,10 @@ impl Agent {
 
     async fn take_lease(&mut self, take: &trilith_ha::TakeLease) -> Result<(), Error> {
         let asked_at = BootTime::now();
+        self.memory.asks(take.over);
         match self.store_call(take.txn(&self.policy)).await? {
             Outcome::Done { revision } => {
+                self.memory.done();
                 let epoch = Epoch(revision.0);
                 self.keeper.granted(epoch, asked_at);
                 self.telemetry.emit(&LeaseTaken {
@@ -519,6 +524,20 @@ impl Agent {
         }
     }
 
+    /// A change of the record or the lease, on the condition that the record is that of this revision.
+    async fn commit_over(&mut self, over: Option<Revision>, txn: Txn) -> Result<(), Error> {
+        self.memory.asks(over);
+        match self.store_call(txn).await? {
+            Outcome::Done { revision } => {
+                self.memory.done();
+                self.catch_up(revision).await;
+            }
+            // It does not count as seen before the view shows why.
+            Outcome::Refused { .. } => self.catch_up_a_little().await,
+        }
+        Ok(())
+    }
+
     async fn commit(&mut self, txn: Txn) -> Result<(), Error> {
         match self.store_call(txn).await? {
             Outcome::Done { revision } => self.catch_up(revision).await,
@@ -534,7 +553,7 @@ impl Agent {
 
     /// Until the view shows what was written: plans are made from the view.
     async fn catch_up(&mut self, revision: Revision) {
-        self.wrote = self.wrote.max(revision);
+        self.memory.wrote(revision);
         let caught_up = self.view.wait_for(|view| view.revision >= revision);
         let _ = timeout(VIEW_TIMEOUT, caught_up).await;
     }

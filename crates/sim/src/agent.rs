@@ -19,6 +19,7 @@ use trilith_ha::{
 
 use crate::environment::{SimEnvironment, Sleep, Timeout, spawn_for};
 use crate::executor::executor;
+use crate::faults::database::at_a_moment_that_matters;
 use crate::keeper::{Keeper, boot_time};
 use crate::limits::{
     LOOK_INTERVAL, LOOK_INTERVAL_BUSY, STEP_RETRY_MAX, STEP_RETRY_MIN, STORE_TIMEOUT, VIEW_TIMEOUT,
@@ -50,7 +51,6 @@ pub fn run(
         asked: Asked::default(),
         leave,
         armed: None,
-        wrote: Revision::default(),
         heard: hearing,
         reported: None,
         failures: 0,
@@ -89,7 +89,6 @@ struct Agent {
     asked: Asked,
     leave: watch::Receiver<bool>,
     armed: Option<bool>,
-    wrote: Revision,
     heard: watch::Receiver<bool>,
     reported: Option<Plan>,
     /// Steps that failed in a row.
@@ -117,9 +116,9 @@ impl Agent {
         loop {
             self.keeper.beat();
             let leaving = *self.leave.borrow();
-            let behind = self.view.borrow().revision < self.wrote;
-            if behind && !leaving {
-                self.catch_up(self.wrote).await;
+            let wrote = self.memory.last_written();
+            if self.view.borrow().revision < wrote && !leaving {
+                self.catch_up(wrote).await;
             }
             let Some(observed) = self.observe(leaving).await else {
                 // The lease ended while PostgreSQL did not answer.
@@ -226,10 +225,14 @@ impl Agent {
         match step {
             Step::Report(report) => self.commit(txn::report(&self.policy.me, report)).await,
             Step::TakeLease(take) => self.take_lease(take).await,
-            Step::GiveUpLease { record, fulfils } => {
+            Step::GiveUpLease {
+                record,
+                over,
+                fulfils,
+            } => {
                 let epoch = epoch(&observed.lease)?;
-                let given = txn::give_up(record.as_deref(), epoch, *fulfils);
-                self.commit(given).await?;
+                let given = txn::give_up(record.as_deref(), *over, epoch, *fulfils);
+                self.commit_over(*over, given).await?;
                 if record.is_none() {
                     self.memory.gave_up(boot_time());
                 }
@@ -237,7 +240,10 @@ impl Agent {
             }
             Step::WriteRecord(written) => {
                 let epoch = epoch(&observed.lease)?;
-                self.commit(txn::write_record(written, epoch)).await
+                self.commit_over(written.over, txn::write_record(written, epoch))
+                    .await?;
+                at_a_moment_that_matters(&self.world, self.server);
+                Ok(())
             }
             Step::Found { system_id } => {
                 let epoch = epoch(&observed.lease)?;
@@ -270,15 +276,32 @@ impl Agent {
 
     async fn take_lease(&mut self, take: &trilith_ha::TakeLease) -> Result<(), String> {
         let asked_at = boot_time();
+        self.memory.asks(take.over);
         match self.store_call(take.txn(&self.policy)).await? {
             Outcome::Done { revision } => {
+                self.memory.done();
                 self.keeper.granted(Epoch(revision.0), asked_at);
                 let (name, term) = (name_of(self.server), take.record.term);
                 self.world
                     .note(format_args!("{name} has the lease of term {term}"));
+                at_a_moment_that_matters(&self.world, self.server);
                 self.catch_up(revision).await;
             }
             // Something changed, or somebody was quicker: the next look tells.
+            Outcome::Refused { .. } => self.catch_up_a_little().await,
+        }
+        Ok(())
+    }
+
+    /// A change of the record or the lease, on the condition that the record is that of this revision.
+    async fn commit_over(&mut self, over: Option<Revision>, txn: Txn) -> Result<(), String> {
+        self.memory.asks(over);
+        match self.store_call(txn).await? {
+            Outcome::Done { revision } => {
+                self.memory.done();
+                self.catch_up(revision).await;
+            }
+            // It does not count as seen before the view shows why.
             Outcome::Refused { .. } => self.catch_up_a_little().await,
         }
         Ok(())
@@ -300,7 +323,7 @@ impl Agent {
 
     /// Until the view shows what was written: plans are made from the view.
     async fn catch_up(&mut self, revision: Revision) {
-        self.wrote = self.wrote.max(revision);
+        self.memory.wrote(revision);
         let caught_up: Work<'_, _> = Box::pin(async {
             let _ = self.view.wait_for(|view| view.revision >= revision).await;
         });

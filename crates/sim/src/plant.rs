@@ -35,19 +35,22 @@ pub enum Plant {
     WidenedBeforeConfirmation,
     /// The primary is stopped, by agent and guard, long after its deadline.
     DemotedAfterTheLease,
-    /// A replica reports what it has while it goes on receiving, and nobody stops the old primary for long.
+    /// A replica reports what it has while it goes on receiving, and nobody stops the old primary, or ends
+    /// its sessions, for long.
     VotesWhileReceiving,
-    /// Nobody stops the old primary for long. This alone loses nothing: it has nobody left who confirms its
-    /// commits.
+    /// Nobody stops the old primary, or ends its sessions, for long. This alone loses nothing: it has nobody
+    /// left who confirms its commits.
     PrimaryNotStopped,
     /// Clients are let in before replicas have what they will see.
     OpenedBeforeConfirmation,
     /// PostgreSQL chooses the number of a new timeline by itself.
     OwnTimelineNumbers,
+    /// A replica follows the primary of the moment without comparing histories.
+    FollowsUnseen,
 }
 
 impl Plant {
-    pub const ALL: [(Self, &str); 17] = [
+    pub const ALL: [(Self, &str); 18] = [
         (Self::LeaseFromReply, "lease-from-reply"),
         (Self::NoBudget, "no-budget"),
         (Self::ForgottenVote, "forgotten-vote"),
@@ -68,6 +71,7 @@ impl Plant {
         (Self::PrimaryNotStopped, "primary-not-stopped"),
         (Self::OpenedBeforeConfirmation, "opened-before-confirmation"),
         (Self::OwnTimelineNumbers, "own-timeline-numbers"),
+        (Self::FollowsUnseen, "follows-unseen"),
     ];
 }
 
@@ -102,6 +106,7 @@ impl Plant {
                 | Self::PrimaryNotStopped
                 | Self::OpenedBeforeConfirmation
                 | Self::OwnTimelineNumbers
+                | Self::FollowsUnseen
         )
     }
 

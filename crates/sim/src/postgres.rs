@@ -22,7 +22,7 @@ pub use clients::run as run_clients;
 pub use life::run as run_machines;
 
 use crate::environment::Sleep;
-use crate::executor::Nanos;
+use crate::executor::{Nanos, executor};
 use crate::world::{World, lock, name_of, server_name};
 
 /// Bytes of one entry: so large that a server falls behind by more than what counts as caught up.
@@ -57,6 +57,8 @@ pub struct Counts {
     pub read: u64,
     pub promotions: u64,
     pub fenced: u64,
+    /// Servers that lost their power at a moment that matters.
+    pub struck: u64,
 }
 
 /// PostgreSQL's part of one machine.
@@ -270,6 +272,19 @@ impl Database {
 }
 
 impl Process {
+    fn add_sender(&mut self, replica: usize, connection: u64, flushed: usize) {
+        let now = executor().now();
+        let sender = Sender {
+            connection,
+            flushed,
+            heard_at: now,
+            conf: self.conf.clone(),
+            conf_due: now,
+        };
+        self.senders.insert(replica, sender);
+        self.gone_since.remove(&replica);
+    }
+
     fn forget_sender(&mut self, replica: usize, now: Nanos) {
         if self.senders.remove(&replica).is_some() {
             self.gone_since.insert(replica, now);

@@ -149,6 +149,9 @@ fn simulate(seed: u64, settings: Settings) -> Report {
         };
     }
     let counts = lock(&world.databases).counts;
+    let struck = usize::try_from(counts.struck).unwrap_or(usize::MAX);
+    report.database_faults += struck;
+    report.faults += struck;
     if result.is_ok() && settings.database && counts.written < WRITES_MIN {
         let written = counts.written;
         result = Err(format!(

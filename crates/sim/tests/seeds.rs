@@ -1,5 +1,7 @@
 //! Many clusters under faults, and the same one twice.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -60,12 +62,15 @@ fn seeds_with_a_database() {
 
 #[test]
 fn seeds_of_the_store_and_floating_addresses() {
-    all_hold(100, WITHOUT, " --without-database");
+    all_hold(50, WITHOUT, " --without-database");
 }
 
 #[test]
 fn equal_seeds_give_equal_traces() {
-    for (seed, settings) in [(1, WITHOUT), (2, WITHOUT), (3, DATABASE), (4, DATABASE)] {
+    let without = [1, 2].map(|seed| (seed, WITHOUT));
+    // Some of these differed while not every `select!` was biased.
+    let database = [3, 12, 20, 36, 39].map(|seed| (seed, DATABASE));
+    for (seed, settings) in without.into_iter().chain(database) {
         let settings = Settings {
             trace: true,
             ..settings

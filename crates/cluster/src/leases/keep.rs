@@ -35,6 +35,7 @@ pub(crate) async fn keep<E: Environment>(inner: Arc<Inner<E>>) {
         }
         let nap = next.map_or(NAP_MAX, |at| at.since(now).min(NAP_MAX));
         tokio::select! {
+            biased;
             changed = metrics.changed() => if changed.is_err() { return },
             changed = applied.changed() => if changed.is_err() { return },
             // A little more than nothing: at the deadline itself the clock may not have moved on.

@@ -143,6 +143,7 @@ pub(crate) async fn reconcile<E: Environment>(inner: Arc<Inner<E>>) {
             }
         };
         tokio::select! {
+            biased;
             () = listed => {}
             () = inner.look.notified() => {}
             () = E::pause(inner.timing.reconcile) => {}

@@ -217,6 +217,7 @@ impl<E: Environment> RaftNetwork<Types<E>> for Client<E> {
         });
         let call = E::timeout(option.hard_ttl(), self.call(ask));
         let reply = tokio::select! {
+            biased;
             closed = cancel => return Err(StreamingError::Closed(closed)),
             reply = call => reply.map_err(|_| unreachable("too slow"))??,
         };

@@ -9,7 +9,7 @@ use trilith_consensus::Revision;
 use super::Planner;
 use crate::history::Position;
 use crate::limits::{CAUGHT_UP_BYTES, START_BUDGET, START_BUDGET_DOUBLINGS, SWITCHOVER_PATIENCE};
-use crate::observed::{Data, Kind, Process, Ready};
+use crate::observed::{Changes, Data, Kind, Process, Ready};
 use crate::plan::{Plan, StartAs, Step, StopMode};
 use crate::record::{Record, Request, SyncSet};
 use crate::sync::{self, Move};
@@ -28,6 +28,14 @@ impl Planner<'_> {
                 "the record names {} as the primary",
                 record.primary
             ));
+        }
+        if self.o.changes == Changes::Unknown && !self.o.leaving {
+            let written = Written {
+                value: record.clone(),
+                over: Some(version),
+            };
+            let why = "an earlier change may be on its way: after this one it comes to nothing";
+            return Plan::one(CALM, Step::WriteRecord(Box::new(written)), why);
         }
         if let Some(plan) = self.foreign() {
             return plan;
@@ -122,15 +130,13 @@ impl Planner<'_> {
             next,
             ..record.clone()
         };
-        let record = Some(Box::new(Written {
-            value,
+        let step = Step::GiveUpLease {
+            record: Some(Box::new(value)),
             over: Some(version),
-        }));
-        Plan::one(
-            "hand over",
-            Step::GiveUpLease { record, fulfils },
-            format!("PostgreSQL was stopped in good order at {end}"),
-        )
+            fulfils,
+        };
+        let why = format!("PostgreSQL was stopped in good order at {end}");
+        Plan::one("hand over", step, why)
     }
 
     /// Whether anybody else could be granted the lease if this server gave it up.

@@ -8,7 +8,7 @@ use trilith_consensus::Epoch;
 use super::*;
 use crate::history::Position;
 use crate::lsn::Lsn;
-use crate::observed::{Data, LeaseSeen, Local, Process};
+use crate::observed::{Changes, Data, LeaseSeen, Local, Process};
 use crate::record::{ClusterRecord, ReportedData, StoreView};
 
 const NAMES: [&str; 5] = ["one", "two", "three", "four", "five"];
@@ -72,6 +72,7 @@ fn observed(record: &Record, reports: &BTreeMap<usize, u64>, free_for: Duration)
         primary: None,
         yielding: false,
         failures_before: 0,
+        changes: Changes::Seen,
         request_for: Duration::ZERO,
         restart_for: BTreeMap::new(),
         leaving: false,

@@ -159,7 +159,7 @@ fn the_record_is_the_holders() {
         "the lease is gone"
     );
     assert!(
-        !store.done(&give_up(Some(&written), epoch, None)),
+        !store.done(&give_up(Some(&written.value), written.over, epoch, None)),
         "and cannot be given back"
     );
 }
@@ -183,19 +183,29 @@ fn handing_over_is_one_step() {
         over: Some(version),
     };
     let epoch = store.epoch();
-    let stale = give_up(Some(&written), epoch, Some(Revision(asked_at.0 + 1)));
+    let stale = give_up(
+        Some(&written.value),
+        written.over,
+        epoch,
+        Some(Revision(asked_at.0 + 1)),
+    );
     assert!(!store.done(&stale), "another request");
     assert_eq!(
         store.seen().holder(),
         Some(&server("one")),
         "nothing of it was done"
     );
-    assert!(store.done(&give_up(Some(&written), epoch, Some(asked_at))));
+    assert!(store.done(&give_up(
+        Some(&written.value),
+        written.over,
+        epoch,
+        Some(asked_at)
+    )));
     let seen = store.seen();
     assert!(seen.holder().is_none() && seen.request.is_none());
     assert_eq!(store.record().0.next, Some(server("two")));
     assert!(
-        !store.done(&give_up(None, epoch, None)),
+        !store.done(&give_up(None, Some(store.record().1), epoch, None)),
         "it is not ours any more"
     );
 }

@@ -10,8 +10,8 @@ use trilith_base::ServerName;
 use trilith_consensus::{Command, Epoch, Outcome, Revision, Txn, View};
 use trilith_ha::operator::{self, Ask, Checked};
 use trilith_ha::{
-    Data, History, Kind, LeaseSeen, Local, Lsn, Observed, Policy, Position, PrimarySeen, Process,
-    Ready, Request, RestartMove, SlotSeen, Standby, StartAs, Step, StopMode, StoreView,
+    Changes, Data, History, Kind, LeaseSeen, Local, Lsn, Observed, Policy, Position, PrimarySeen,
+    Process, Ready, Request, RestartMove, SlotSeen, Standby, StartAs, Step, StopMode, StoreView,
     SyncInForce, SyncSet, txn,
 };
 
@@ -364,6 +364,7 @@ impl World {
             lease,
             local: self.local(me, &patience, lease),
             primary,
+            changes: Changes::Seen,
             yielding: server.yielding && !long,
             // Each lease that was taken again has had its try.
             failures_before: (server.view.seen.record.as_ref())
@@ -1024,8 +1025,12 @@ impl World {
                 let server = self.get(me);
                 (server.proven, server.past) = (true, false);
             }
-            Step::GiveUpLease { record, fulfils } => {
-                let txn = txn::give_up(record.as_deref(), epoch, fulfils);
+            Step::GiveUpLease {
+                record,
+                over,
+                fulfils,
+            } => {
+                let txn = txn::give_up(record.as_deref(), over, epoch, fulfils);
                 if !self.tell(me, &txn) {
                     return false;
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use trilith_base::ServerName;
 use trilith_consensus::{Epoch, Revision};
 use trilith_ha::{
-    ClusterRecord, Data, History, Kind, LeaseSeen, Local, Lsn, Observed, Policy, Position,
+    Changes, ClusterRecord, Data, History, Kind, LeaseSeen, Local, Lsn, Observed, Policy, Position,
     PrimarySeen, Process, Ready, Record, Report, ReportedData, Request, Restart, SlotSeen, Standby,
     StoreView, SyncInForce, SyncSet,
 };
@@ -31,6 +31,7 @@ pub struct Scene {
     failures: u32,
     asides: usize,
     quorum: bool,
+    changes: Changes,
     yielding: bool,
     failures_before: u32,
     leaving: bool,
@@ -65,6 +66,7 @@ impl Default for Scene {
             failures: 0,
             asides: 0,
             quorum: true,
+            changes: Changes::Seen,
             yielding: false,
             failures_before: 0,
             leaving: false,
@@ -106,6 +108,7 @@ impl Scene {
                 failures: self.failures,
             },
             primary: self.seen.clone(),
+            changes: self.changes,
             yielding: self.yielding,
             failures_before: self.failures_before,
             request_for: self.request_for,
@@ -175,6 +178,14 @@ impl Scene {
             "asides" => self.asides = number(word(&mut words)?)?,
             "no-quorum" => self.quorum = false,
             "quorum" => self.quorum = true,
+            "change" => {
+                self.changes = match word(&mut words)? {
+                    "seen" => Changes::Seen,
+                    "unseen" => Changes::Unseen,
+                    "unknown" => Changes::Unknown,
+                    other => return Err(format!("`{other}` is nothing that becomes of a change")),
+                }
+            }
             "yielding" => self.yielding = true,
             "leaving" => self.leaving = true,
             _ => return Err("no such word".to_owned()),

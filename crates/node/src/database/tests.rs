@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trilith_consensus::{Epoch, Revision};
-use trilith_ha::{History, Local, Lsn, Position, Ready, Standby, SyncInForce, Tenure};
+use trilith_ha::{Changes, History, Local, Lsn, Position, Ready, Standby, SyncInForce, Tenure};
 
 use super::*;
 
@@ -66,6 +66,7 @@ fn primary() -> Situation {
         primary: None,
         yielding: false,
         failures_before: 0,
+        changes: Changes::Seen,
         request_for: Duration::ZERO,
         restart_for: BTreeMap::new(),
         leaving: false,

@@ -27,10 +27,19 @@ impl Agent {
             }
             Step::Copy { from } => self.copy(self.place(from)?).await?,
             Step::Rewind { from } => self.rewind(self.place(from)?).await?,
-            Step::Start { how } => self.start(how).await?,
+            Step::Start { how } => match self.followed_unseen() {
+                Some(follow) if matches!(how, StartAs::Replica { .. }) => {
+                    let follow = Some(follow);
+                    self.start(&StartAs::Replica { follow }).await?;
+                }
+                _ => self.start(how).await?,
+            },
             Step::Stop { mode } => self.stop(*mode).await,
             Step::Promote { sync, timeline } => self.promote(sync, *timeline).await?,
-            Step::Follow { server } => self.follow(server.as_ref()).await?,
+            Step::Follow { server } => {
+                let server = self.followed_unseen().or(server.clone());
+                self.follow(server.as_ref()).await?;
+            }
             Step::Sync {
                 set,
                 forget,
@@ -55,6 +64,13 @@ impl Agent {
             step => return Err(format!("no step of PostgreSQL: {step}")),
         }
         Ok(())
+    }
+
+    /// With that mistake put in: whom a replica follows whatever the plan says.
+    fn followed_unseen(&self) -> Option<ServerName> {
+        let planted = self.world.shape.plant == Some(Plant::FollowsUnseen);
+        let holder = self.world.newest_store_view().holder().cloned();
+        holder.filter(|holder| planted && *holder != self.policy.me)
     }
 
     fn place(&self, name: &ServerName) -> Result<usize, String> {
@@ -201,6 +217,9 @@ impl Agent {
     async fn follow(&self, server: Option<&ServerName>) -> Result<(), String> {
         let follow = server.map(|server| self.place(server)).transpose()?;
         let life = self.wait_while_frozen(5, 60).await?;
+        if self.world.shape.plant == Some(Plant::VotesWhileReceiving) {
+            self.wait_while_frozen(1_000, 3_000).await?;
+        }
         let now = executor().now();
         let mut databases = lock(&self.world.databases);
         let database = &mut databases.servers[self.server];

@@ -10,8 +10,9 @@ use trilith_consensus::{Store, Txn, Write};
 use trilith_ha::StoreView;
 use trilith_ha::operator::{Ask, Checked, Paused, check};
 
-use crate::environment::{Sleep, spawn_for};
+use crate::environment::{Sleep, nanos, spawn_for};
 use crate::executor::{WORLD, executor};
+use crate::limits::{DATABASE_FAULTS_FOR, DATABASE_FOUNDED_WITHIN};
 use crate::world::{World, lock, name_of, server_name};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,6 +158,39 @@ async fn strike(world: &Arc<World>, event: &Event) {
             world.start(server);
         }
     }
+}
+
+/// Of so many moments that matter one is struck; with a mistake put in, of so few.
+const STRUCK_ONE_OF: u64 = 40;
+const STRUCK_ONE_OF_PLANTED: u64 = 4;
+/// How long after such a moment.
+const STRUCK_WITHIN: Duration = Duration::from_millis(300);
+
+/// That server has just taken the lease or changed what the store says of the synchronous set: a good moment
+/// to lose its power.
+pub fn at_a_moment_that_matters(world: &Arc<World>, server: usize) {
+    let one_of = match world.shape.plant {
+        Some(_) => STRUCK_ONE_OF_PLANTED,
+        None => STRUCK_ONE_OF,
+    };
+    let now = executor().now();
+    let from = nanos(DATABASE_FOUNDED_WITHIN);
+    let until = nanos(DATABASE_FAULTS_FOR - STRUCK_WITHIN);
+    if now < from || now >= until || world.draw(one_of) != 0 {
+        return;
+    }
+    let after = world.draw_between(Duration::ZERO, STRUCK_WITHIN);
+    let lasts = world.draw_between(Duration::from_millis(10), Duration::from_secs(8));
+    lock(&world.databases).counts.struck += 1;
+    let world = world.clone();
+    spawn_for(WORLD, async move {
+        Sleep::new(after).await;
+        let name = name_of(server);
+        world.note(format_args!("struck at a moment that matters: {name}"));
+        world.lose_power(server);
+        Sleep::new(lasts).await;
+        world.start(server);
+    });
 }
 
 /// An operator asks at a server that is up.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use trilith_base::ServerName;
-use trilith_consensus::{Revision, Store, View};
+use trilith_consensus::{Revision, View};
 use trilith_ha::{StoreView, SyncSet};
 
 use super::{Confirm, State};
@@ -72,12 +72,11 @@ impl World {
         read
     }
 
-    /// The newest state of the store that any server shows.
+    /// The newest state of the store that any server shows, or showed before it was killed.
     pub fn newest_store_view(&self) -> Arc<StoreView> {
-        let clusters = (0..self.shape.servers).filter_map(|server| self.cluster(server));
-        let views = clusters.map(|cluster| cluster.view().borrow().clone());
-        let newest = views.max_by_key(|view| view.revision);
-        newest.map_or_else(Arc::default, |view| self.store_view(&view))
+        let seen = lock(&self.seen);
+        let newest = seen.views.last_key_value();
+        newest.map_or_else(Arc::default, |(_, view)| view.clone())
     }
 
     /// Called with every state that any server shows.

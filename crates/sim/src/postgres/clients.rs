@@ -82,6 +82,11 @@ impl Client {
     }
 
     fn may_last(&self, session: &Session) -> bool {
+        let plant = self.world.shape.plant;
+        if plant.is_some_and(Plant::has_two_primaries) {
+            // Nobody ends its sessions either.
+            return true;
+        }
         let tenure = self.tenure().map(|(holder, epoch, _)| (holder, epoch));
         tenure.as_ref() == Some(&session.tenure)
     }

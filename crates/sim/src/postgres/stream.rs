@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use futures_util::future::select;
 use tokio::sync::oneshot;
+use trilith_ha::{History, Lsn, Position};
 
-use super::{Confirm, Databases, Entry, Sender, history};
+use super::{Confirm, Databases, ENTRY_BYTES, Entry, history};
 use crate::environment::{Sleep, nanos, spawn_for};
 use crate::executor::{Nanos, WORLD, executor};
 use crate::limits::SENDER_TIMEOUT;
 use crate::plant::Plant;
 use crate::world::{World, lock, name_of};
 
+/// Entries in a segment of the WAL.
+const SEGMENT: usize = 16;
 /// Between two tries to connect.
 const RETRY: Duration = Duration::from_millis(200);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
@@ -62,6 +65,13 @@ pub fn run(world: &Arc<World>, replica: usize) {
     });
 }
 
+/// What becomes of a try to connect.
+enum Joins {
+    Not,
+    AnotherHistory,
+    Follows,
+}
+
 /// One connection.
 #[derive(Clone)]
 struct Line {
@@ -83,37 +93,15 @@ impl Line {
         if !world.network.carry(*replica, *source).await || !world.runs(*source) {
             return false;
         }
-        let now = executor().now();
-        let fits = {
-            let mut databases = lock(&world.databases);
-            let mine = databases.servers[*replica].wal.clone();
-            let database = &mut databases.servers[*source];
-            let theirs = &database.wal[..database.flushed];
-            // As PostgreSQL has it: by the numbers of timelines and positions.
-            let fits = history(theirs).contains(history(&mine).end)
-                && database.system == databases.servers[*replica].system;
-            if fits && !starts_with(&databases.servers[*source].wal, &mine) {
-                drop(databases);
-                let (one, other) = (name_of(*replica), name_of(*source));
-                world.violate(format!("{one} streams from {other} what does not follow"));
+        match self.join() {
+            Joins::Not => return false,
+            Joins::AnotherHistory => {
+                self.confirm_another_history().await;
                 return false;
             }
-            let database = &mut databases.servers[*source];
-            let process = database.process.as_mut().filter(|p| p.ready);
-            process.filter(|_| fits).is_some_and(|process| {
-                let sender = Sender {
-                    connection: self.connection,
-                    flushed: 0,
-                    heard_at: now,
-                    conf: process.conf.clone(),
-                    conf_due: now,
-                };
-                process.senders.insert(*replica, sender);
-                process.gone_since.remove(replica);
-                true
-            })
-        };
-        if !fits || !world.network.carry(*source, *replica).await {
+            Joins::Follows => {}
+        }
+        if !world.network.carry(*source, *replica).await {
             return false;
         }
         let mut databases = lock(&world.databases);
@@ -127,6 +115,62 @@ impl Line {
             return true;
         }
         false
+    }
+
+    /// At the source: whether it takes the replica, as PostgreSQL has it, by the numbers of timelines and
+    /// positions.
+    fn join(&self) -> Joins {
+        let (replica, source) = (self.replica, self.source);
+        let mut databases = lock(&self.world.databases);
+        let (mine, theirs) = (&databases.servers[replica], &databases.servers[source]);
+        let (had, sent) = (history(&mine.wal), theirs.history());
+        if mine.system != theirs.system {
+            return Joins::Not;
+        }
+        if !sent.contains(had.end) {
+            return match begins(&sent, &had) {
+                true => Joins::AnotherHistory,
+                false => Joins::Not,
+            };
+        }
+        if !starts_with(&theirs.wal, &mine.wal) {
+            drop(databases);
+            let (one, other) = (name_of(replica), name_of(source));
+            let text = format!("{one} streams from {other} what does not follow");
+            self.world.violate(text);
+            return Joins::Not;
+        }
+        let process = databases.servers[source].process.as_mut();
+        let Some(process) = process.filter(|process| process.ready) else {
+            return Joins::Not;
+        };
+        process.add_sender(replica, self.connection, 0);
+        Joins::Follows
+    }
+
+    /// It has more of an older timeline than the primary took over. PostgreSQL sends what both have, and takes
+    /// the replica's word for how far it has flushed; then the older timeline ends, and with it the connection.
+    async fn confirm_another_history(&self) {
+        let (world, replica, source) = (&self.world, self.replica, self.source);
+        if !world.network.carry(source, replica).await
+            || !world.network.carry(replica, source).await
+        {
+            return;
+        }
+        let mut databases = lock(&world.databases);
+        let flushed = databases.servers[replica].flushed;
+        let receiving = databases.process(replica, self.life);
+        if receiving.is_none_or(|process| process.follow != Some(source)) {
+            return;
+        }
+        let process = databases.servers[source].process.as_mut();
+        let Some(process) = process.filter(|process| process.ready) else {
+            return;
+        };
+        process.add_sender(replica, self.connection, flushed);
+        let conf = process.conf.clone();
+        process.release(&conf, replica);
+        process.forget_sender(replica, executor().now());
     }
 
     async fn stream(self) {
@@ -255,6 +299,17 @@ impl Line {
         *told_at = Some(now);
         Some(())
     }
+}
+
+/// Whether one with that history can begin to receive from one with the other: it asks for what it has from the
+/// beginning of the last segment on (walreceiverfuncs.c, `RequestXLogStreaming`).
+fn begins(theirs: &History, mine: &History) -> bool {
+    let segment = SEGMENT as u64 * ENTRY_BYTES;
+    let begin = mine.end.lsn.0 / segment * segment;
+    theirs.contains(Position {
+        lsn: Lsn(begin),
+        ..mine.end
+    })
 }
 
 fn starts_with(wal: &[Entry], first: &[Entry]) -> bool {
