@@ -1,5 +1,6 @@
 //! The turns as a table, for the terminal and as a section of `bench/RESULTS.md`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -252,6 +253,20 @@ fn median(sorted: &[f64]) -> f64 {
     }
 }
 
+/// How many rounds there are of each system and fault: journals of several runs may be put together.
+fn how_many(turns: &[Turn]) -> String {
+    let mut counts = BTreeMap::new();
+    for turn in turns {
+        let pair = (turn.system.as_str(), turn.fault.as_str());
+        *counts.entry(pair).or_insert(0_usize) += 1;
+    }
+    let least = counts.values().min().copied().unwrap_or(0);
+    match counts.values().max() {
+        Some(most) if *most > least => format!("{least} to {most}"),
+        _ => least.to_string(),
+    }
+}
+
 /// `at_once`: the systems did not take turns, each had a bench of its own.
 pub fn markdown(turns: &[Turn], settings: &Settings, at_once: bool) -> Result<String> {
     let order = match at_once {
@@ -263,7 +278,7 @@ pub fn markdown(turns: &[Turn], settings: &Settings, at_once: bool) -> Result<St
             "In each round every system has its turn, in\n  rotated order. One system runs at a time"
         }
     };
-    let rounds = turns.iter().map(|turn| turn.round + 1).max().unwrap_or(0);
+    let rounds = how_many(turns);
     let mut versions = vec![version_of(&settings.binary)?];
     versions.extend(patroni::versions(&settings.venv)?);
     let mut problems: Vec<String> = turns
@@ -400,6 +415,9 @@ mod tests {
             ]
         );
         assert_eq!(text.lines().count(), 3);
+        assert_eq!(how_many(&turns), "4");
+        turns.push(Turn::new(System::Trilith, Fault::CutOff, 0));
+        assert_eq!(how_many(&turns), "1 to 4");
     }
 
     #[test]
