@@ -211,6 +211,7 @@ fn state(server: &ServerStatus) -> String {
         ("running", _) if is_streaming(local) => good("streaming"),
         ("running", _) => match local.not_streaming_ms {
             0 => warn("waiting"),
+            1..1_000 => warn("connecting"),
             ms => warn(&format!("nothing for {}", seconds(ms))),
         },
         ("silent", _) => bad("no answer"),

@@ -146,6 +146,20 @@ fn trouble_is_told_with_what_is_planned() {
 }
 
 #[test]
+fn a_replica_that_begins_to_stream_is_connecting() {
+    for (ms, told) in [
+        (0, "streaming"),
+        (400, "connecting"),
+        (1_000, "nothing for 1.0 s"),
+    ] {
+        let mut two = replica();
+        two.not_streaming_ms = ms;
+        let text = database(&status_with(agreed(), primary(), two), false);
+        assert!(text.contains(told), "{ms}: {text}");
+    }
+}
+
+#[test]
 fn without_synchronous_commits_it_says_what_could_be_lost() {
     let mut agreed = agreed();
     agreed.asynchronous = true;
