@@ -37,6 +37,8 @@ struct Address {
     orphan: bool,
     /// Removed by nothing any more: a planted mistake.
     immortal: bool,
+    /// By a process that was killed.
+    left: bool,
 }
 
 /// By what right an address is on a machine.
@@ -64,6 +66,7 @@ impl Kernel {
             expires,
             orphan,
             immortal: false,
+            left: false,
         });
     }
 
@@ -223,6 +226,7 @@ impl Kernel {
         } else if !kernel_ends {
             addresses.clear();
         }
+        addresses.iter_mut().for_each(|address| address.left = true);
     }
 
     pub fn machine_ended(&mut self, server: usize) {
@@ -233,6 +237,11 @@ impl Kernel {
         let machine = &mut self.servers[server];
         if suspended {
             machine.suspended.get_or_insert(now);
+            // The guard has removed what a process left when it was killed. Without a guard it is there for
+            // the rest of its second after the machine wakes.
+            machine
+                .addresses
+                .retain(|address| !address.left || address.immortal);
         } else if let Some(since) = machine.suspended.take() {
             machine.woke_at = Some(now);
             for address in &mut machine.addresses {
