@@ -45,12 +45,10 @@ pub enum Plant {
     OpenedBeforeConfirmation,
     /// PostgreSQL chooses the number of a new timeline by itself.
     OwnTimelineNumbers,
-    /// A replica follows the primary of the moment without comparing histories.
-    FollowsUnseen,
 }
 
 impl Plant {
-    pub const ALL: [(Self, &str); 18] = [
+    pub const ALL: [(Self, &str); 17] = [
         (Self::LeaseFromReply, "lease-from-reply"),
         (Self::NoBudget, "no-budget"),
         (Self::ForgottenVote, "forgotten-vote"),
@@ -71,7 +69,6 @@ impl Plant {
         (Self::PrimaryNotStopped, "primary-not-stopped"),
         (Self::OpenedBeforeConfirmation, "opened-before-confirmation"),
         (Self::OwnTimelineNumbers, "own-timeline-numbers"),
-        (Self::FollowsUnseen, "follows-unseen"),
     ];
 }
 
@@ -106,7 +103,6 @@ impl Plant {
                 | Self::PrimaryNotStopped
                 | Self::OpenedBeforeConfirmation
                 | Self::OwnTimelineNumbers
-                | Self::FollowsUnseen
         )
     }
 

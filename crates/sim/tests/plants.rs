@@ -133,7 +133,7 @@ fn a_vote_of_somebody_who_goes_on_receiving() {
 
 #[test]
 fn a_primary_that_opens_before_replicas_have_what_it_shows() {
-    noticed(Plant::OpenedBeforeConfirmation, LOST);
+    noticed_from(190, Plant::OpenedBeforeConfirmation, LOST);
 }
 
 #[test]

@@ -27,19 +27,10 @@ impl Agent {
             }
             Step::Copy { from } => self.copy(self.place(from)?).await?,
             Step::Rewind { from } => self.rewind(self.place(from)?).await?,
-            Step::Start { how } => match self.followed_unseen() {
-                Some(follow) if matches!(how, StartAs::Replica { .. }) => {
-                    let follow = Some(follow);
-                    self.start(&StartAs::Replica { follow }).await?;
-                }
-                _ => self.start(how).await?,
-            },
+            Step::Start { how } => self.start(how).await?,
             Step::Stop { mode } => self.stop(*mode).await,
             Step::Promote { sync, timeline } => self.promote(sync, *timeline).await?,
-            Step::Follow { server } => {
-                let server = self.followed_unseen().or(server.clone());
-                self.follow(server.as_ref()).await?;
-            }
+            Step::Follow { server } => self.follow(server.as_ref()).await?,
             Step::Sync {
                 set,
                 forget,
@@ -64,13 +55,6 @@ impl Agent {
             step => return Err(format!("no step of PostgreSQL: {step}")),
         }
         Ok(())
-    }
-
-    /// With that mistake put in: whom a replica follows whatever the plan says.
-    fn followed_unseen(&self) -> Option<ServerName> {
-        let planted = self.world.shape.plant == Some(Plant::FollowsUnseen);
-        let holder = self.world.newest_store_view().holder().cloned();
-        holder.filter(|holder| planted && *holder != self.policy.me)
     }
 
     fn place(&self, name: &ServerName) -> Result<usize, String> {
