@@ -141,6 +141,11 @@ impl Demo {
     /// The end of a good test: stops it and looks for what it should not have written.
     pub fn finish(mut self) -> Result<()> {
         self.stop()?;
+        self.check_logs()
+    }
+
+    /// Whether anything was written so far that a healthy system would not write.
+    pub fn check_logs(&self) -> Result<()> {
         let lines = logs::unexpected_lines(&self.dir);
         ensure!(
             lines.is_empty(),

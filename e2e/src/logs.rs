@@ -27,8 +27,13 @@ const POSTGRES_STOPS_AND_STARTS: &[&str] = &[
     "could not send end-of-streaming message to primary",
     "could not receive data from WAL stream",
     "could not connect to the primary server",
-    // A first start: the other servers look before the primary has made the user they look as.
+    // A first start: the other servers look before the primary has made the users they look as.
     "password authentication failed for user \"trilith_monitor\"",
+    "password authentication failed for user \"trilith_replication\"",
+    // A replica compares histories before it follows anybody.
+    "specified neither primary_conninfo nor restore_command",
+    // A primary that lets nobody in yet, or any more: the sql entry holds the session, and tries again.
+    "no pg_hba.conf entry for host \"127.0.0.1\", user \"app\"",
 ];
 
 /// Every line of every log below `folder` that a healthy system would not write, with its file.

@@ -27,8 +27,10 @@ fn entries_survive_a_restart_and_the_config_may_change_between() -> Result<()> {
     let page = demo.client().get("/")?.expect(200)?.text();
     ensure!(page.contains("written in the first run"), "{page}");
     each_client_stays_on_one_server(&demo)?;
+    demo.check_logs()?;
+    // One after the other: the last is without a majority, and tells that.
     demo.stop_apart()?;
-    demo.finish()
+    demo.stop()
 }
 
 #[test]

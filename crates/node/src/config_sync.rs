@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use trilith_consensus::{Store, View};
 use trilith_monitor::api::{ConfigEntry, ConfigState, ConfigVersion};
 
@@ -41,6 +41,8 @@ struct Running {
     version: Option<u64>,
     /// The file is to become the cluster's next version where it differs (`trilith run --use-file`).
     publish_file: bool,
+    /// The cluster's version when this server came: what is published later is newer than the file.
+    found: Option<u64>,
     /// The newest version that cannot be used here, and why.
     failed: Option<(u64, String)>,
 }
@@ -67,6 +69,7 @@ impl ConfigSync {
                 text: start.in_force.text,
                 version: start.version,
                 publish_file: start.publish_file,
+                found: None,
                 failed: None,
             }),
             state: watch::Sender::new(state),
@@ -99,6 +102,9 @@ impl ConfigSync {
         let mut view = self.store.view();
         let mut looked = Instant::now();
         let mut publish_at = Instant::now() + self.patience();
+        if self.running.lock().await.publish_file && !self.find().await {
+            return;
+        }
         loop {
             let now = view.borrow_and_update().clone();
             let current = store::current(&now).map(|(version, _)| version);
@@ -123,6 +129,22 @@ impl ConfigSync {
                 changed = view.changed() => if changed.is_err() { return },
                 () = sleep_until(next) => {}
             }
+        }
+    }
+
+    /// Waits for the cluster's version of the moment. `false`: the store has ended.
+    async fn find(&self) -> bool {
+        let view = self.store.view();
+        loop {
+            if let Ok(view) = self.store.read().await {
+                let current = store::current(&view).map(|(version, _)| version.version);
+                self.running.lock().await.found = current;
+                return true;
+            }
+            if view.has_changed().is_err() {
+                return false;
+            }
+            sleep(CONFIG_FOUND_RETRY).await;
         }
     }
 

@@ -421,11 +421,17 @@ impl Agent {
                 }
                 step => {
                     let changed = Changed::new(self, observed);
-                    // What stops it is never cut short; nor is giving the lease up, which changes that itself.
-                    let whole = matches!(step, Step::Stop { .. } | Step::GiveUpLease { .. });
+                    // What stops it is never cut short; nor is giving the lease up, which changes that itself,
+                    // before the lease ends anyway: the store's majority may have stopped as well.
+                    let gives_up = matches!(step, Step::GiveUpLease { .. });
+                    let whole = gives_up || matches!(step, Step::Stop { .. });
+                    let left = self
+                        .tenure()
+                        .map(|tenure| tenure.deadline.since(BootTime::now()));
                     tokio::select! {
                         result = self.perform(step, &act.why, observed) => result,
                         () = changed.wait(), if !whole => return Ended::Interrupted,
+                        () = sleep(left.unwrap_or_default()), if gives_up => return Ended::Interrupted,
                     }
                 }
             };

@@ -213,7 +213,8 @@ impl ConfigSync {
         };
         let current = store::current(&view).map(|(version, _)| version);
         let same = current.as_ref().is_some_and(|c| *c.text == *running.text);
-        if same || (current.is_some() && !running.publish_file) {
+        let newer = current.as_ref().map(|c| c.version) > running.found;
+        if same || (current.is_some() && (newer || !running.publish_file)) {
             running.publish_file = false;
             return;
         }

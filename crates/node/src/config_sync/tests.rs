@@ -362,6 +362,24 @@ async fn a_file_that_is_to_win_becomes_the_next_version() {
     assert_eq!(again.hello(), "hello 9");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_does_not_win_over_what_is_published_after_its_server_came() {
+    let mut cluster = cluster().await;
+    let again = house("three", &hello(9));
+    let late = sync(&cluster.stores[2], &again, true);
+    cluster.runs.spawn(late.clone().run());
+    until("it has come", || {
+        late.running
+            .try_lock()
+            .is_ok_and(|running| running.found == Some(1))
+    })
+    .await;
+    cluster.publish(0, &hello(2)).await.unwrap();
+    until("it follows", || late.state().version == Some(2)).await;
+    assert_eq!(again.hello(), "hello 2");
+    cluster.reach(2).await;
+}
+
 #[test]
 fn the_form_of_a_version_is_kept() {
     // Written by 0.1.0.
