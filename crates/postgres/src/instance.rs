@@ -173,7 +173,13 @@ impl Instance {
     /// kernel cannot end them.
     pub async fn kill(&mut self) {
         let began = Instant::now();
-        while !kill_all(&self.options.data_dir).is_empty() && began.elapsed() < KILL_ALL_TIMEOUT {
+        loop {
+            let found = kill_all(&self.options.data_dir);
+            // A postmaster that is dying is not found any more some time before it has ended.
+            let ended = self.postmaster.as_ref().is_none_or(Postmaster::has_ended);
+            if (found.is_empty() && ended) || began.elapsed() >= KILL_ALL_TIMEOUT {
+                break;
+            }
             sleep(STOP_KILL_POLL_INTERVAL).await;
         }
         if self.postmaster.as_ref().is_some_and(Postmaster::has_ended) {
