@@ -19,6 +19,7 @@ pub struct Observed {
     pub quorum: bool,
     pub lease: LeaseSeen,
     pub local: Local,
+    /// What became of what this server changed last.
     pub changes: Changes,
     /// What the lease's holder says about its PostgreSQL, if it is another server and has been asked and
     /// has answered lately.

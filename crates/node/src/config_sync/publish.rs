@@ -215,6 +215,13 @@ impl ConfigSync {
         let same = current.as_ref().is_some_and(|c| *c.text == *running.text);
         let newer = current.as_ref().map(|c| c.version) > running.found;
         if same || (current.is_some() && (newer || !running.publish_file)) {
+            if let Some(current) = current.filter(|_| !same && running.publish_file) {
+                tracing::warn!(
+                    version = current.version,
+                    by = current.by,
+                    "a config was published after this server came: its file does not replace that"
+                );
+            }
             running.publish_file = false;
             return;
         }
