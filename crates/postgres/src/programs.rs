@@ -118,7 +118,8 @@ impl Programs<'_> {
     /// Not durable yet. `on_percent` hears how far it is.
     ///
     /// Afterwards our files in it are the primary's, or gone: write the configuration, sync the
-    /// file system, and then call [`rewound`]. Until that a directory is half of both, as [`is_half_rewound`] tells.
+    /// file system, and then call [`rewound`]. Until that a directory is half of both, as [`is_half_rewound`]
+    /// tells. It is not when pg_rewind gives up before it changes anything.
     ///
     /// # Errors
     /// Among others: the primary has not made a checkpoint on its timeline yet; this server no longer has
@@ -153,12 +154,22 @@ impl Programs<'_> {
             "--progress".into(),
             "--no-sync".into(),
         ]);
-        self.run("pg_rewind", &args, |line| {
+        let mut unchanged = true;
+        let on_line = |line: &str| {
+            unchanged &= is_before_changes(line);
             if let Some(percent) = percent(line) {
                 on_percent(percent);
             }
-        })
-        .await
+        };
+        let ended = self.run_to_end("pg_rewind", &args, on_line).await?;
+        if ended.success {
+            return Ok(());
+        }
+        if unchanged && ended.by_itself {
+            // The usual case: the primary went away. It need not be copied for that.
+            rewound(data_dir)?;
+        }
+        Err(ended.failed("pg_rewind"))
     }
 
     async fn run(
@@ -167,15 +178,24 @@ impl Programs<'_> {
         args: &[OsString],
         on_line: impl FnMut(&str),
     ) -> Result<(), Error> {
-        let mut command = self.command(program, args);
-        command.stdout(Stdio::null());
-        let child = spawn(program, &mut command)?;
-        let group = Group::record(child, &self.private.join(HELPER_FILE))?;
-        let ended = finish(program, group, |_| {}, on_line).await?;
+        let ended = self.run_to_end(program, args, on_line).await?;
         match ended.success {
             true => Ok(()),
             false => Err(ended.failed(program)),
         }
+    }
+
+    async fn run_to_end(
+        &self,
+        program: &'static str,
+        args: &[OsString],
+        on_line: impl FnMut(&str),
+    ) -> Result<Ended, Error> {
+        let mut command = self.command(program, args);
+        command.stdout(Stdio::null());
+        let child = spawn(program, &mut command)?;
+        let group = Group::record(child, &self.private.join(HELPER_FILE))?;
+        finish(program, group, |_| {}, on_line).await
     }
 
     /// Runs a program that changes nothing, for what it prints. It may well fail: that is for the caller
@@ -217,6 +237,8 @@ fn spawn(program: &'static str, command: &mut Command) -> Result<Child, Error> {
 /// How a program ended.
 pub(crate) struct Ended {
     pub success: bool,
+    /// It was not killed.
+    by_itself: bool,
     how: String,
     /// The last lines of its standard error, progress left out.
     pub said: Vec<String>,
@@ -268,6 +290,7 @@ async fn finish(
     })?;
     Ok(Ended {
         success: status.success(),
+        by_itself: status.code().is_some(),
         how: status.to_string(),
         said,
     })
@@ -306,6 +329,30 @@ fn can_rewind_to(control: &ControlData, primary: &PrimarySeen) -> Result<(), Err
     Ok(())
 }
 
+/// Whether pg_rewind had not begun to change the directory when it said that. It begins after it has told how
+/// much there is to copy, and from then on nothing leads back (pg_rewind.c, `main`). A line that is not known
+/// may come from then. What has no name before it is of the PostgreSQL that recovers the directory first, or
+/// goes on from the line before.
+fn is_before_changes(line: &str) -> bool {
+    const BEFORE: [&str; 11] = [
+        "connected to server",
+        "executing ",
+        "servers diverged at WAL location ",
+        "rewinding from last common checkpoint at ",
+        "reading source file list",
+        "reading target file list",
+        "reading WAL in target",
+        "error: ",
+        "fatal: ",
+        "detail: ",
+        "hint: ",
+    ];
+    match line.trim().strip_prefix("pg_rewind: ") {
+        Some(said) => BEFORE.iter().any(|before| said.starts_with(before)),
+        None => percent(line).is_none(),
+    }
+}
+
 fn rewind_marker(data_dir: &Path) -> PathBuf {
     sibling(data_dir, "rewinding")
 }
@@ -316,7 +363,8 @@ pub(crate) fn is_half_rewound(data_dir: &Path) -> bool {
     rewind_marker(data_dir).exists()
 }
 
-/// The rewound directory has its configuration again, and is durable; or there is another one in its place.
+/// The rewound directory has its configuration again, and is durable; or it was not changed; or there is
+/// another one in its place.
 pub(crate) fn rewound(data_dir: &Path) -> Result<(), Error> {
     let marker = rewind_marker(data_dir);
     remove_if_there(&marker)?;

@@ -22,7 +22,7 @@ use crate::inspect::running;
 use crate::limits::{COPY_PATIENCE, COPY_WATCH_INTERVAL};
 use crate::options::Peer;
 use crate::programs::rewound;
-use crate::remote::timed_out;
+use crate::remote::{ask_primary, timed_out};
 use crate::status::Phase;
 
 impl Instance {
@@ -93,7 +93,11 @@ impl Instance {
             error = stuck("rewinding", &heard) => Err(error),
         };
         if let Err(error) = rewinding {
-            self.failures.add();
+            // A primary that went away meanwhile says nothing about the data here.
+            let still_there = ask_primary(&self.options, &peer).await;
+            if still_there.is_ok_and(|seen| seen.is_primary) {
+                self.failures.add();
+            }
             return Err(error);
         }
         // What it brought along is that server's: settings, marks, and what says whose data they are.

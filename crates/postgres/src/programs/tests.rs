@@ -70,6 +70,38 @@ fn is_zombie(pid: u32) -> bool {
 }
 
 #[test]
+fn what_pg_rewind_says_before_it_changes_anything() {
+    let before = [
+        "pg_rewind: connected to server",
+        "pg_rewind: executing \"/bin/postgres\" for target server to complete crash recovery",
+        "2026-11-23 17:55:26.645 UTC [19673] LOG:  database system was interrupted",
+        "pg_rewind: servers diverged at WAL location 0/D0C4488 on timeline 68",
+        "pg_rewind: rewinding from last common checkpoint at 0/D0C4410 on timeline 68",
+        "pg_rewind: reading source file list",
+        "pg_rewind: reading target file list",
+        "pg_rewind: reading WAL in target",
+        "pg_rewind: error: could not fetch file list: server closed the connection unexpectedly",
+        "\tThis probably means the server terminated abnormally",
+        "pg_rewind: fatal: could not find previous WAL record at 0/D0C4488",
+        "pg_rewind: detail: why",
+        "pg_rewind: hint: what to do",
+        "",
+    ];
+    for line in before {
+        assert!(is_before_changes(line), "{line}");
+    }
+    let after = [
+        "pg_rewind: need to copy 51 MB (total source directory size is 71 MB)",
+        "     0/52467 kB (0%) copied",
+        "pg_rewind: creating backup label and updating control file",
+        "pg_rewind: something that a later version says",
+    ];
+    for line in after {
+        assert!(!is_before_changes(line), "{line}");
+    }
+}
+
+#[test]
 fn nobody_rewinds_to_a_primary_before_its_checkpoint() {
     use trilith_ha::{History, Lsn, Position, SlotSeen};
 

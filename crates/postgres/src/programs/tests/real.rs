@@ -59,6 +59,17 @@ async fn a_primary_that_went_on_alone_is_taken_back() {
     let end = one.end_of_wal().await.end;
     assert!(end.timeline == 1 && end.lsn >= written, "{end} {written}");
 
+    // What fails before anything is changed leaves whole data: here it cannot even be recovered.
+    let wal = one.options.data_dir.join("pg_wal");
+    let aside = folder.path().join("pg_wal");
+    fs::rename(&wal, &aside).unwrap();
+    fs::create_dir(&wal).unwrap();
+    let failed = one.programs().rewind(&two.peer(), |_| {}).await;
+    assert!(matches!(failed, Err(Error::Program { .. })), "{failed:?}");
+    assert!(!is_half_rewound(&one.options.data_dir));
+    fs::remove_dir_all(&wal).unwrap();
+    fs::rename(&aside, &wal).unwrap();
+
     // It goes back to where they parted, and follows.
     let mut told = Vec::new();
     one.programs()
