@@ -339,21 +339,14 @@ impl Agent {
     }
 
     async fn rewind(&mut self, from: usize) -> Result<(), String> {
-        let result = self.try_rewind(from).await;
-        if result.is_err() {
-            self.failures += 1;
-        }
-        result
-    }
-
-    async fn try_rewind(&self, from: usize) -> Result<(), String> {
+        self.source(from, |_| ())?;
+        self.recover_alone();
         self.takes(100, 400).await;
+        // Until here nothing has been changed, and a source that went away does no harm.
         let theirs = self.source(from, |source| source.wal[..source.flushed].to_vec())?;
         {
             let mut databases = lock(&self.world.databases);
             let database = &mut databases.servers[self.server];
-            // A server that crashed is started for a moment, so that it recovers first.
-            database.flushed = database.wal.len();
             let parted = fork(&history(&database.wal), &history(&theirs));
             let common = database.wal.get(..parted) == theirs.get(..parted);
             database.state = State::HalfMade;
@@ -369,8 +362,24 @@ impl Agent {
             let wal = source.wal[..source.flushed].to_vec();
             (wal, source.system, source.checkpoint_timeline)
         })?;
+        self.failures = 0;
         self.put_in_place(copied);
         Ok(())
+    }
+
+    /// A PostgreSQL that crashed is started for a moment, as a primary and with nobody connected, so that it
+    /// recovers before it is rewound.
+    fn recover_alone(&self) {
+        let mut databases = lock(&self.world.databases);
+        let database = &databases.servers[self.server];
+        if database.clean {
+            return;
+        }
+        let timeline = database.wal.last().map_or(1, |entry| entry.timeline);
+        databases.append(self.server, timeline, false);
+        let database = &mut databases.servers[self.server];
+        database.flushed = database.wal.len();
+        (database.kind, database.clean) = (Kind::Primary, true);
     }
 }
 
