@@ -159,6 +159,25 @@ impl Demo {
         })
     }
 
+    /// Deletes the folders that the servers set aside, as an operator who has looked at them: each rewind that
+    /// a failure cuts off in the middle leaves one, and with three of them a server waits for that.
+    pub fn delete_asides(&self) -> Result<()> {
+        for server in self.servers()? {
+            for entry in fs::read_dir(self.state_folder(&server)?)? {
+                let entry = entry?;
+                if entry
+                    .file_name()
+                    .as_encoded_bytes()
+                    .starts_with(b"postgres.aside-")
+                {
+                    fs::remove_dir_all(entry.path())?;
+                    eprintln!("{server} had set data aside");
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// `trilith db` with these arguments, whatever comes of it.
     pub fn db(&self, arguments: &[&str]) -> Result<Output> {
         let mut command: Command = trilith()?;

@@ -282,10 +282,7 @@ impl Demo {
     }
 
     fn run_server_with(&mut self, server: &str, flags: &[&str]) -> Result<()> {
-        let log = self
-            .dir
-            .join(format!("{server}-again-{}.log", self.apart.len()));
-        let output = fs::File::create(&log)?;
+        let output = fs::File::create(self.log_apart(server, self.apart.len()))?;
         let child = trilith()?
             .arg("run")
             .arg("--config")
@@ -301,19 +298,31 @@ impl Demo {
         Ok(())
     }
 
-    /// What a service manager does: starts the servers again that were killed. One that ended in another way
-    /// is an error.
+    /// What the server said that was started apart as that one.
+    fn log_apart(&self, server: &str, number: usize) -> PathBuf {
+        self.dir.join(format!("{server}-again-{number}.log"))
+    }
+
+    /// What a service manager does: starts the servers again that were killed, or whose cluster store could
+    /// not write any more. One that ended in another way is an error.
     pub fn start_the_dead(&mut self) -> Result<()> {
         for server in self.servers()? {
-            let mut begun = self.apart.iter_mut().rev();
-            let last = begun.find(|(name, _)| *name == server);
+            let last = self.apart.iter().rposition(|(name, _)| *name == server);
             let lives = match last {
                 // It may not have written its number down yet.
-                Some((_, child)) => match child.try_wait()? {
+                Some(number) => match self.apart[number].1.try_wait()? {
                     None => true,
                     Some(status) => {
-                        let killed = status.signal() == Some(Signal::SIGKILL as i32);
-                        ensure!(killed, "{server} has ended by itself: {status}");
+                        let signal = status.signal().and_then(|s| Signal::try_from(s).ok());
+                        let expected = match signal {
+                            Some(Signal::SIGKILL) => true,
+                            Some(Signal::SIGABRT) => {
+                                let said = fs::read_to_string(self.log_apart(&server, number))?;
+                                said.contains("the cluster store cannot go on")
+                            }
+                            _ => false,
+                        };
+                        ensure!(expected, "{server} has ended by itself: {status}");
                         false
                     }
                 },

@@ -109,6 +109,7 @@ fn the_primary_is_handed_over_and_lost_twice_and_everybody_dies_at_once() -> Res
         handed_over.push(switchover(&mut demo, Some(&to))?);
         handed_over.push(switchover(&mut demo, None)?);
         lost_twice.push(two_in_a_row(&mut demo)?);
+        demo.delete_asides()?;
         lost_all.push(all_at_once(&mut demo)?);
     }
     PauseGoal::SWITCHOVER.judge("switchover", &handed_over)?;
@@ -272,6 +273,7 @@ fn fill_up(demo: &mut Demo, victim: &str, disk: &SmallDisk) -> Result<()> {
         // What an operator does.
         fs::remove_file(file)?;
         let standing = demo.await_standing(PATIENCE)?;
+        demo.delete_asides()?;
         pauses.push(inserts.stop()?.longest_gap);
         eprintln!(
             "disk of {victim} full, {next} took over, {} is the primary",
