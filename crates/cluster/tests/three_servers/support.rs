@@ -1,5 +1,4 @@
 //! Several servers in one process, over a network in memory that can be cut, in real time.
-#![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -178,11 +177,6 @@ impl Lab {
             cut.insert((name(server), other.name.clone()));
             cut.insert((other.name.clone(), name(server)));
         }
-    }
-
-    /// Nothing passes from the one to the other.
-    pub fn cut_one_way(&self, from: &str, to: &str) {
-        self.net.cut.lock().unwrap().insert((name(from), name(to)));
     }
 
     pub fn heal(&self) {

@@ -1,12 +1,8 @@
-//! Three servers in one process, in real time.
-
-#![allow(clippy::unwrap_used)]
-
-mod support;
+//! Kills, restarts and lost majorities.
 
 use std::time::Duration;
 
-use support::{Lab, key, name, retry};
+use super::support::{self, Lab, key, name, retry};
 use trilith_base::BootTime;
 use trilith_consensus::{Epoch, Outcome, Store, StoreError, Txn, Write};
 

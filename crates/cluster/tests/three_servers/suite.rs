@@ -1,13 +1,9 @@
 //! What every implementation of the store must pass, on three servers over a network in memory.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::Lab;
+use super::support::{self, Lab};
 use trilith_base::{BootTime, ServerName};
 use trilith_consensus::suite::{self, Harness};
 use trilith_consensus::{BoxFuture, Store};

@@ -1,12 +1,8 @@
 //! Servers that move to other addresses.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::net::SocketAddr;
 
-use support::{Lab, key, listed, retry};
+use super::support::{Lab, key, listed, retry};
 use trilith_cluster::Listed;
 use trilith_consensus::{Outcome, Store, Txn, Write};
 
