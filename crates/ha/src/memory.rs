@@ -72,7 +72,8 @@ impl Memory {
         }
     }
 
-    /// This server gave the lease up because of its own trouble: others come first for a while.
+    /// This server gave the lease up because of its own trouble: others come first for a while, or until it
+    /// follows one of them.
     pub fn gave_up(&mut self, now: BootTime) {
         self.yield_until = now + YIELD_FOR;
     }
@@ -106,11 +107,17 @@ impl Memory {
         }
     }
 
-    /// Takes in what the store shows now, and how often PostgreSQL has failed here so far.
-    pub fn remember(&mut self, now: BootTime, store: &StoreView, failures: u32) {
+    /// Takes in what the store shows now, and how PostgreSQL is here.
+    pub fn remember(&mut self, now: BootTime, store: &StoreView, local: &Local) {
         let lease = store.lease.as_ref().map(|(_, epoch)| *epoch);
         if self.lease.map(|(epoch, _)| epoch) != lease {
-            self.lease = lease.map(|epoch| (epoch, failures));
+            self.lease = lease.map(|epoch| (epoch, local.failures));
+        }
+        // Another one has come first, and what keeps PostgreSQL from starting here is over.
+        if let (Process::Ready(ready), Some(holder)) = (&local.process, store.holder())
+            && ready.follows.as_ref() == Some(holder)
+        {
+            self.yield_until = BootTime::default();
         }
         let record = store.record.as_ref().map(|(_, version)| *version);
         if matches!(self.asked, Asked::Over(over) if over != record) {

@@ -324,7 +324,7 @@ impl Agent {
         };
         let now = BootTime::now();
         let store = StoreView::read(&self.view.borrow_and_update());
-        self.memory.remember(now, &store, local.failures);
+        self.memory.remember(now, &store, &local);
         let primary = self.ask(now, &store, &local).await;
         let parts = Parts {
             quorum: *self.heard.borrow() && self.membership.borrow().has_quorum,

@@ -55,7 +55,7 @@ impl Agent {
         };
         let store = self.read_view();
         let now = boot_time();
-        self.memory.remember(now, &store, local.failures);
+        self.memory.remember(now, &store, &local);
         self.plant(&store, &mut local);
         let primary = self.ask(now, &store, &local).await;
         let parts = Parts {
