@@ -1,7 +1,7 @@
 //! What happens to the lease of the primary, and what the agent decides.
 
 use trilith_consensus::Epoch;
-use trilith_ha::Plan;
+use trilith_ha::{Plan, Step};
 use trilith_telemetry::{Event, Labels};
 
 use crate::error::Error;
@@ -21,7 +21,11 @@ impl Event for Planned<'_> {
             .plan
             .steps
             .iter()
-            .map(|act| act.step.to_string())
+            .map(|act| match act.step {
+                // What for is all there is to say.
+                Step::Wait => format!("wait: {}", act.why),
+                _ => act.step.to_string(),
+            })
             .collect();
         tracing::info!(
             plan = generation,
