@@ -140,6 +140,13 @@ pub(crate) fn sync_parent(path: &Path) -> Result<(), Error> {
         .at("sync folder", parent)
 }
 
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", path),
+        _ => Ok(()),
+    }
+}
+
 /// Makes everything in the file system of `path` durable. Blocks.
 ///
 /// Done once after a new data directory has been filled: its thousand files, each synced by itself,

@@ -121,6 +121,26 @@ pub(crate) fn orphans(data_dir: &Path) -> Vec<u32> {
         .collect()
 }
 
+/// Whether `postmaster.pid` names a process that certainly is no postmaster of `data_dir`: one that is dead and
+/// has not been waited for, or a program of another name or another folder that has the number now. PostgreSQL
+/// takes any process of its own account for a living postmaster (miscinit.c, `CreateLockFile`).
+pub(crate) fn lock_is_stale(data_dir: &Path) -> bool {
+    let text = fs::read_to_string(data_dir.join("postmaster.pid")).unwrap_or_default();
+    let Some(Running { pid, .. }) = parse_postmaster_pid(&text) else {
+        return false;
+    };
+    match stat_field(pid, 3).as_deref() {
+        None => false,
+        Some("Z" | "X") => true,
+        // What may not be looked at may be anything.
+        Some(_) => {
+            let visible = fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+                && fs::metadata(format!("/proc/{pid}/cwd")).is_ok();
+            visible && !is_postgres_in(pid, data_dir)
+        }
+    }
+}
+
 /// Lines of the file (`miscadmin.h`): pid, data directory, start time, port, socket directory, ...
 /// A negative pid is that of a single-user backend.
 fn parse_postmaster_pid(text: &str) -> Option<Running> {

@@ -137,7 +137,8 @@ pub const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 pub const LINE_AGE_MAX: Duration = Duration::from_millis(1500);
 /// A PostgreSQL that ends so soon after it was ready has not started well.
 pub const QUICK_DEATH_MAX: Duration = Duration::from_secs(10);
-/// With less than this, PostgreSQL is not started again after it found the disk full: four WAL files.
+/// With less than this, PostgreSQL is not started again after it found the disk full, and no data are rewound
+/// or copied: four WAL files.
 pub const DISK_FREE_MIN_BYTES: u64 = 64 << 20;
 /// A fast shutdown that takes longer becomes an immediate one, and that a kill.
 pub const STOP_FAST_MAX: Duration = Duration::from_secs(5);

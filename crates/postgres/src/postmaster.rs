@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::binaries::Binaries;
 use crate::error::Error;
-use crate::files::Owner;
-use crate::inspect::{orphans, running};
+use crate::files::{Owner, remove_if_there};
+use crate::inspect::{lock_is_stale, orphans, running};
 use crate::limits::{
     ADDRESS_FREE_TIMEOUT, KILL_TIMEOUT, ORPHANS_PATIENCE, ORPHANS_TIMEOUT, START_POLL_INTERVAL,
 };
@@ -41,6 +41,7 @@ impl Postmaster {
         options: &Options,
     ) -> Result<Self, Error> {
         clear_orphans(&options.data_dir).await?;
+        remove_stale_lock(&options.data_dir)?;
         for ip in &options.listen {
             address_is_free(SocketAddr::new(*ip, options.port)).await?;
         }
@@ -205,6 +206,16 @@ fn watch(pid: u32) -> Result<Arc<AsyncFd<OwnedFd>>, Error> {
         doing: "watching it",
         source,
     })
+}
+
+/// After a crash PostgreSQL does not start as long as the number in its lock file is anybody's.
+fn remove_stale_lock(data_dir: &Path) -> Result<(), Error> {
+    if !lock_is_stale(data_dir) || !orphans(data_dir).is_empty() {
+        return Ok(());
+    }
+    let path = data_dir.join("postmaster.pid");
+    tracing::info!(path = %path.display(), "the lock file of a dead postgres is removed");
+    remove_if_there(&path)
 }
 
 /// Waits for what a dead postmaster left behind, then helps: these processes end by themselves unless

@@ -16,7 +16,7 @@ use crate::binaries::Binaries;
 use crate::conf::{conninfo, pgpass};
 use crate::control::ControlData;
 use crate::error::{Error, FileContext};
-use crate::files::{Owner, sibling, sync_parent};
+use crate::files::{Owner, remove_if_there, sibling, sync_parent};
 use crate::inspect::start_time;
 use crate::limits::{INITDB_TIMEOUT, PROGRAM_LINE_BYTES_MAX, PROGRAM_OUTPUT_LINES_MAX};
 use crate::options::{ADMIN_ROLE, MAINTENANCE_DATABASE, Options, Peer, slot_name};
@@ -369,13 +369,6 @@ pub(crate) fn rewound(data_dir: &Path) -> Result<(), Error> {
     let marker = rewind_marker(data_dir);
     remove_if_there(&marker)?;
     sync_parent(&marker)
-}
-
-fn remove_if_there(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", path),
-        _ => Ok(()),
-    }
 }
 
 /// Remembers the helper that runs, for the case that we are killed.

@@ -98,3 +98,28 @@ fn how_far_it_is() {
         );
     }
 }
+
+#[test]
+fn a_lock_file_of_a_dead_postmaster() {
+    use std::process::Command;
+
+    let folder = data();
+    let stale = |text: String| {
+        fs::write(folder.path().join("postmaster.pid"), text).unwrap();
+        lock_is_stale(folder.path())
+    };
+    // Nobody has that number, or none is said: PostgreSQL itself sees that. Single-user mode is a person's.
+    for text in ["", "4194304\n/srv/one\n", "-1\n"] {
+        assert!(!stale(text.to_owned()), "{text:?}");
+    }
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+    let text = format!("{}\n/srv/one\n", other.id());
+    // Until it has become that program it is another one of ours, which is as good.
+    assert!(stale(text.clone()));
+    other.kill().unwrap();
+    while stat_field(other.id(), 3).as_deref() != Some("Z") {
+        std::thread::yield_now();
+    }
+    assert!(stale(text), "dead, and not waited for");
+    other.wait().unwrap();
+}

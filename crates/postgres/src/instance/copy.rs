@@ -44,6 +44,7 @@ impl Instance {
     pub(super) async fn copy(&mut self, from: &ServerName) -> Result<(), Error> {
         let began = Instant::now();
         self.check_stopped()?;
+        self.check_room()?;
         let peer = self.source(from)?;
         let binaries = self.any_binaries()?;
         self.set_phase(Phase::BaseBackup { percent: None });
@@ -77,6 +78,7 @@ impl Instance {
     pub(super) async fn rewind(&mut self, from: &ServerName) -> Result<(), Error> {
         let began = Instant::now();
         self.check_stopped()?;
+        self.check_room()?;
         let peer = self.source(from)?;
         let binaries = self.any_binaries()?;
         self.set_phase(Phase::Rewinding { percent: None });

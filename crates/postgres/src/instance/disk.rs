@@ -22,6 +22,8 @@ use crate::wal::read_history;
 /// A new database that the cluster store does not know of yet.
 const UNFOUNDED_FILE: &str = "trilith.unfounded";
 
+const MAKE_ROOM: &str = "make room on that disk; PostgreSQL is started again by itself then";
+
 /// What is remembered of the data directory.
 #[derive(Default)]
 pub(super) struct Disk {
@@ -145,8 +147,7 @@ impl Instance {
             return ready(false, last.history.clone());
         }
         if let Some(what) = self.disk_is_full(process) {
-            let hint = "make room on that disk; PostgreSQL is started again by itself then";
-            return unusable(what, hint.to_owned());
+            return unusable(what, MAKE_ROOM.to_owned());
         }
         match self.control_data().await {
             Ok(control) => {
@@ -202,16 +203,20 @@ impl Instance {
         if !self.disk.was_full || *process != Process::Stopped {
             return None;
         }
-        let free = free_bytes(&self.options.data_dir)?;
-        if free >= DISK_FREE_MIN_BYTES {
-            self.disk.was_full = false;
-            return None;
+        let full = full_disk(&self.options.data_dir);
+        self.disk.was_full = full.is_some();
+        full
+    }
+
+    /// A rewind that ends for want of room leaves half data, and a copy would need more of it.
+    pub(super) fn check_room(&self) -> Result<(), Error> {
+        match full_disk(&self.options.data_dir) {
+            Some(what) => Err(Error::Blocked {
+                what,
+                hint: MAKE_ROOM.to_owned(),
+            }),
+            None => Ok(()),
         }
-        Some(format!(
-            "the disk of {} is full: {} MiB are free, and PostgreSQL needs some to start",
-            self.options.data_dir.display(),
-            free >> 20
-        ))
     }
 
     /// Read anew when the file has changed.
@@ -284,7 +289,27 @@ fn end_by_control(control: &ControlData) -> Position {
     }
 }
 
-fn free_bytes(path: &Path) -> Option<u64> {
-    let found = rustix::fs::statvfs(path).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
+/// What is wrong with the disk of that folder, if it has less free than PostgreSQL needs.
+fn full_disk(dir: &Path) -> Option<String> {
+    let found = rustix::fs::statvfs(dir).ok()?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    (free < DISK_FREE_MIN_BYTES).then(|| {
+        let (dir, free) = (dir.display(), free >> 20);
+        format!(
+            "the disk of {dir} is full: {free} MiB are free, and PostgreSQL needs some to start"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told() {
+        assert_eq!(full_disk(Path::new("/dev/shm/not-there")), None);
+        // It has no room at all, ever.
+        let told = full_disk(Path::new("/proc")).unwrap();
+        assert!(told.contains("/proc is full: 0 MiB are free"), "{told}");
+    }
 }

@@ -544,12 +544,18 @@ async fn data_that_are_no_use() {
     assert_eq!(two.status.borrow().asides.len(), 1);
     two.does(STOP).await;
 
-    // A rewind that cannot begin changes nothing, and counts.
-    let error = two
-        .instance
-        .execute(&Step::Rewind { from: name("two") })
-        .await;
-    assert!(error.is_err());
+    // A rewind that cannot begin changes nothing; it counts when that is not for want of a primary.
+    let rewind = |from| Step::Rewind { from: name(from) };
+    assert!(two.instance.execute(&rewind("two")).await.is_err());
+    let local = two.look().await;
+    assert_eq!((data(&local).0, local.failures), (Kind::Replica, 0));
+    let control = two.options.data_dir.join("global").join("pg_control");
+    let whole = fs::read(&control).unwrap();
+    let mut damaged = whole.clone();
+    damaged[100] ^= 1;
+    fs::write(&control, damaged).unwrap();
+    assert!(two.instance.execute(&rewind("one")).await.is_err());
+    fs::write(&control, whole).unwrap();
     let local = two.look().await;
     assert_eq!((data(&local).0, local.failures), (Kind::Replica, 1));
 
