@@ -240,7 +240,8 @@ fn the_primary_s_disk_is_full() -> Result<()> {
     demo.stop()?;
     let folder = demo.state_folder(&victim)?;
     // Dropped after the demo: what a failed test leaves there must be gone first.
-    let disk = SmallDisk::mount(&folder, "600m");
+    // Room for the data twice: a rewind that was cut short is followed by a copy.
+    let disk = SmallDisk::mount(&folder, "1200m");
     disk.and_then(|disk| {
         let result = fill_up(&mut demo, &victim, &disk);
         let stopped = demo.stop();

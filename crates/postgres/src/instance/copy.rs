@@ -44,11 +44,12 @@ impl Instance {
     pub(super) async fn copy(&mut self, from: &ServerName) -> Result<(), Error> {
         let began = Instant::now();
         self.check_stopped()?;
-        self.check_room()?;
         let peer = self.source(from)?;
         let binaries = self.any_binaries()?;
         self.set_phase(Phase::BaseBackup { percent: None });
         let target = self.make_unfinished().await?;
+        // What an earlier try left there has just made room.
+        self.check_room()?;
         let heard = Heard::new();
         let on_percent = |percent| {
             heard.now();
