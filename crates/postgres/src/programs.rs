@@ -121,6 +121,8 @@ impl Programs<'_> {
     /// file system, and then call [`rewound`]. Until that a directory is half of both, as [`is_half_rewound`]
     /// tells. It is not when pg_rewind gives up before it changes anything.
     ///
+    /// Returns whether anything had to be changed.
+    ///
     /// # Errors
     /// Among others: the primary has not made a checkpoint on its timeline yet; this server no longer has
     /// the WAL since the parting.
@@ -128,7 +130,7 @@ impl Programs<'_> {
         &self,
         primary: &Peer,
         mut on_percent: impl FnMut(u8),
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let data_dir = &self.options.data_dir;
         write_files(self.options, self.owner)?;
         let control = self.control_data().await?;
@@ -154,16 +156,17 @@ impl Programs<'_> {
             "--progress".into(),
             "--no-sync".into(),
         ]);
-        let mut unchanged = true;
+        let (mut unchanged, mut needed) = (true, true);
         let on_line = |line: &str| {
             unchanged &= is_before_changes(line);
+            needed &= !line.contains("no rewind required");
             if let Some(percent) = percent(line) {
                 on_percent(percent);
             }
         };
         let ended = self.run_to_end("pg_rewind", &args, on_line).await?;
         if ended.success {
-            return Ok(());
+            return Ok(needed);
         }
         if unchanged && ended.by_itself {
             // The usual case: the primary went away. It need not be copied for that.

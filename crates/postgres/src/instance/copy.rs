@@ -95,21 +95,30 @@ impl Instance {
             rewound = programs.rewind(&peer, on_percent) => rewound,
             error = stuck("rewinding", &heard) => Err(error),
         };
-        if let Err(error) = rewinding {
-            // A primary that went away meanwhile says nothing about the data here.
-            let still_there = ask_primary(&self.options, &peer).await;
-            if still_there.is_ok_and(|seen| seen.is_primary) {
-                self.failures.add();
+        let changed = match rewinding {
+            Ok(changed) => changed,
+            Err(error) => {
+                // A primary that went away meanwhile says nothing about the data here.
+                let still_there = ask_primary(&self.options, &peer).await;
+                if still_there.is_ok_and(|seen| seen.is_primary) {
+                    self.failures.add();
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         // What it brought along is that server's: settings, marks, and what says whose data they are.
         self.remove_marks_in(&dir)?;
         let settings = Settings::replica(Some(from.clone()));
         self.finish_unfinished(&dir, &settings, Kind::Replica)
             .await?;
         rewound(&dir)?;
-        self.failures.reset();
+        match changed {
+            true => self.failures.reset(),
+            // Part of a record may lie behind what it has replayed, of a primary that died while it wrote it:
+            // pg_rewind sees nothing wrong, and PostgreSQL asks for the rest of it for ever. If the histories
+            // are found to part again, a copy is due.
+            false => self.failures.add(),
+        }
         self.disk.parted = false;
         self.telemetry.emit(&DataFetched {
             way: Way::Rewound,
