@@ -208,8 +208,9 @@ fn watch(pid: u32) -> Result<Arc<AsyncFd<OwnedFd>>, Error> {
     })
 }
 
-/// After a crash PostgreSQL does not start as long as the number in its lock file is anybody's.
-fn remove_stale_lock(data_dir: &Path) -> Result<(), Error> {
+/// After a crash PostgreSQL does not start, nor can it be recovered, as long as the number in its lock file is
+/// anybody's.
+pub(crate) fn remove_stale_lock(data_dir: &Path) -> Result<(), Error> {
     if !lock_is_stale(data_dir) || !orphans(data_dir).is_empty() {
         return Ok(());
     }

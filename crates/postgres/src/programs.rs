@@ -20,7 +20,7 @@ use crate::files::{Owner, remove_if_there, sibling, sync_parent};
 use crate::inspect::start_time;
 use crate::limits::{INITDB_TIMEOUT, PROGRAM_LINE_BYTES_MAX, PROGRAM_OUTPUT_LINES_MAX};
 use crate::options::{ADMIN_ROLE, MAINTENANCE_DATABASE, Options, Peer, slot_name};
-use crate::postmaster::prepare;
+use crate::postmaster::{prepare, remove_stale_lock};
 use crate::remote::{ask_primary, timed_out};
 use crate::tls::write_files;
 
@@ -137,6 +137,7 @@ impl Programs<'_> {
         let seen = ask_primary(self.options, primary).await?;
         can_rewind_to(&control, &seen)?;
 
+        remove_stale_lock(data_dir)?;
         let marker = rewind_marker(data_dir);
         self.owner.write_file(&marker, "", 0o600)?;
         if !control.state.is_clean() {

@@ -13,6 +13,7 @@ use trilith_base::{Clock, ServerName, SystemClock};
 use trilith_ha::Kind;
 
 use super::Instance;
+use super::disk::check_room;
 use super::event::{DataFetched, Way};
 use super::settings::{ConfirmedBy, Settings};
 use crate::error::{Error, FileContext};
@@ -49,7 +50,7 @@ impl Instance {
         self.set_phase(Phase::BaseBackup { percent: None });
         let target = self.make_unfinished().await?;
         // What an earlier try left there has just made room.
-        self.check_room()?;
+        check_room(&target)?;
         let heard = Heard::new();
         let on_percent = |percent| {
             heard.now();
@@ -79,7 +80,7 @@ impl Instance {
     pub(super) async fn rewind(&mut self, from: &ServerName) -> Result<(), Error> {
         let began = Instant::now();
         self.check_stopped()?;
-        self.check_room()?;
+        check_room(&self.options.data_dir)?;
         let peer = self.source(from)?;
         let binaries = self.any_binaries()?;
         self.set_phase(Phase::Rewinding { percent: None });

@@ -208,17 +208,6 @@ impl Instance {
         full
     }
 
-    /// A rewind that ends for want of room leaves half data, and a copy would need more of it.
-    pub(super) fn check_room(&self) -> Result<(), Error> {
-        match full_disk(&self.options.data_dir) {
-            Some(what) => Err(Error::Blocked {
-                what,
-                hint: MAKE_ROOM.to_owned(),
-            }),
-            None => Ok(()),
-        }
-    }
-
     /// Read anew when the file has changed.
     async fn control_data(&mut self) -> Result<ControlData, String> {
         let path = self.options.data_dir.join("global").join("pg_control");
@@ -286,6 +275,17 @@ fn end_by_control(control: &ControlData) -> Position {
         // A replica's; or a promotion was followed by no checkpoint.
         Some(reached) if reached.lsn > checkpoint.lsn => reached,
         _ => checkpoint,
+    }
+}
+
+/// A rewind that ends for want of room leaves half data, and a copy would need more of it.
+pub(super) fn check_room(dir: &Path) -> Result<(), Error> {
+    match full_disk(dir) {
+        Some(what) => Err(Error::Blocked {
+            what,
+            hint: MAKE_ROOM.to_owned(),
+        }),
+        None => Ok(()),
     }
 }
 

@@ -549,6 +549,10 @@ async fn data_that_are_no_use() {
     assert!(two.instance.execute(&rewind("two")).await.is_err());
     let local = two.look().await;
     assert_eq!((data(&local).0, local.failures), (Kind::Replica, 0));
+    // One that finds nothing to do, although the histories were said to part, counts too.
+    two.does(rewind("one")).await;
+    let local = two.look().await;
+    assert_eq!((data(&local).0, local.failures), (Kind::Replica, 1));
     let control = two.options.data_dir.join("global").join("pg_control");
     let whole = fs::read(&control).unwrap();
     let mut damaged = whole.clone();
@@ -557,7 +561,7 @@ async fn data_that_are_no_use() {
     assert!(two.instance.execute(&rewind("one")).await.is_err());
     fs::write(&control, whole).unwrap();
     let local = two.look().await;
-    assert_eq!((data(&local).0, local.failures), (Kind::Replica, 1));
+    assert_eq!((data(&local).0, local.failures), (Kind::Replica, 2));
 
     let unusable = |local: trilith_ha::Local| match local.data {
         Data::Unusable { what, hint } => format!("{what}; {hint}"),
